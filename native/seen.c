@@ -1,0 +1,441 @@
+#include "seen.h"
+
+#include "ids.h"
+#include "memory.h"
+#include "msgpack.h"
+#include "record.h"
+
+#include <string.h>
+
+#define TABLES_BITS 12
+#define TABLES (1u << TABLES_BITS)
+#define DAY_MS 86400000u
+#define HORIZON 49152u            /* granules between now and the latest that is kept */
+#define LAG_MAX (65534 - HORIZON) /* granules that base may lie behind now */
+#define SWEEP_OF_GRANULE 2        /* tables walked for each granule of time: all of them in 2 048 granules */
+#define SWEEP_OF_CALL 32          /* and at most for one call */
+
+struct table {
+    uint64_t *hash; /* lines × 8, on a 64-byte boundary inside `memory`; the granules follow */
+    void *memory;
+    uint32_t lines;
+    uint32_t used;
+};
+
+struct pugd_seen {
+    struct pugd_key key;
+    uint64_t window_ms, granule_ms, bytes_max, bytes;
+    uint64_t now;       /* granule: never goes back */
+    uint64_t floor;     /* granule: what is kept until before it is forgotten */
+    uint64_t base;      /* granule: none stored is before it */
+    uint64_t sweep_to;  /* base, once the walk under way has ended */
+    uint64_t sweep_due; /* tables */
+    uint32_t sweep_at;
+    int began;
+    uint64_t forgotten;
+    struct table *table;
+    struct held *held;
+};
+
+/* Ids stored of each granule, by its low 16 bits, and of each 256 granules. */
+struct held {
+    uint32_t one[65536];
+    uint32_t many[256];
+};
+
+struct pugd_seen *pugd_seen_new(const uint8_t key[16], uint64_t window_ms, uint64_t bytes_max)
+{
+    struct pugd_seen *s = pugd_calloc(1, sizeof *s);
+    if (!s) return NULL;
+    s->key = pugd_key_read(key);
+    s->window_ms = window_ms;
+    s->granule_ms = (window_ms + DAY_MS) / (HORIZON - 1) + 1;
+    s->bytes_max = bytes_max;
+    s->table = pugd_calloc(TABLES, sizeof *s->table);
+    s->held = pugd_calloc(1, sizeof *s->held);
+    s->bytes = sizeof *s + TABLES * sizeof *s->table + sizeof *s->held;
+    if (s->table && s->held) return s;
+    pugd_free(s->table);
+    pugd_free(s->held);
+    pugd_free(s);
+    return NULL;
+}
+
+void pugd_seen_free(struct pugd_seen *s)
+{
+    if (!s) return;
+    for (uint32_t i = 0; i < TABLES; i++) pugd_free(s->table[i].memory);
+    pugd_free(s->table);
+    pugd_free(s->held);
+    pugd_free(s);
+}
+
+static inline uint16_t *granules(const struct table *t) { return (uint16_t *)(t->hash + (size_t)t->lines * 8); }
+
+static inline uint32_t home(const struct table *t, uint64_t h)
+{
+    return (uint32_t)((uint64_t)(uint32_t)(h >> (32 - TABLES_BITS)) * t->lines >> 32);
+}
+
+static inline uint64_t alive_from(const struct pugd_seen *s) { return s->now > s->floor ? s->now : s->floor; }
+
+static inline uint64_t granule_of(const struct pugd_seen *s, uint16_t low)
+{
+    return s->base + (uint16_t)(low - (uint16_t)s->base);
+}
+
+static inline void hold(struct pugd_seen *s, uint16_t low, int change)
+{
+    s->held->one[low] += (uint32_t)change;
+    s->held->many[low >> 8] += (uint32_t)change;
+}
+
+/* How many are stored of the granule, or of it and the 255 after it where those begin with it and end before `end`. */
+static inline uint64_t held_from(const struct pugd_seen *s, uint64_t granule, uint64_t end, uint64_t *step)
+{
+    uint16_t low = (uint16_t)granule;
+    *step = !(low & 255) && end - granule >= 256 ? 256 : 1;
+    return *step == 1 ? s->held->one[low] : s->held->many[low >> 8];
+}
+
+/* How many are alive. */
+static uint64_t alive(const struct pugd_seen *s)
+{
+    uint64_t all = 0, step;
+    for (uint64_t g = alive_from(s), end = s->base + 65536; g < end; g += step) all += held_from(s, g, end, &step);
+    return all;
+}
+
+static inline uint32_t line_used(const uint64_t *line)
+{
+    uint32_t n = 0;
+    while (n < 8 && line[n]) n++;
+    return n;
+}
+
+/* Into the first line from its home that has room; there is room. */
+static void table_put(struct table *t, uint64_t h, uint16_t low)
+{
+    uint32_t at = home(t, h);
+    while (t->hash[(size_t)at * 8 + 7])
+        if (++at == t->lines) at = 0;
+    size_t place = (size_t)at * 8 + line_used(&t->hash[(size_t)at * 8]);
+    t->hash[place] = h;
+    granules(t)[place] = low;
+    t->used += 1;
+}
+
+static size_t table_bytes(uint32_t lines) { return lines ? (size_t)lines * 80 + 63 : 0; }
+
+/* To another number of lines, which holds it. returns -1 where memory or the bound is short, and it is as it was. */
+static int table_resize(struct pugd_seen *s, struct table *t, uint32_t lines)
+{
+    if (lines > t->lines && s->bytes - table_bytes(t->lines) + table_bytes(lines) > s->bytes_max) return -1;
+    void *memory = pugd_calloc(1, table_bytes(lines));
+    if (!memory) return -1;
+    struct table fresh = {.memory = memory, .lines = lines};
+    fresh.hash = (uint64_t *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
+    for (size_t place = 0; place < (size_t)t->lines * 8; place++)
+        if (t->hash[place]) table_put(&fresh, t->hash[place], granules(t)[place]);
+    s->bytes += table_bytes(lines);
+    s->bytes -= table_bytes(t->lines);
+    pugd_free(t->memory);
+    *t = fresh;
+    return 0;
+}
+
+static inline void take(struct table *t, size_t line, uint32_t i)
+{
+    uint64_t *hash = &t->hash[line * 8];
+    uint16_t *low = &granules(t)[line * 8];
+    uint32_t last = line_used(hash) - 1;
+    hash[i] = hash[last];
+    low[i] = low[last];
+    hash[last] = 0;
+    t->used -= 1;
+}
+
+/* Take out what is kept until before `from`, and `extra` of what is kept until `from` itself, in place. Beginning
+ * behind a line with room, nothing overflows into the first line; each id that was pushed out of its home moves back
+ * as far as there is room now, so that every search still finds it. returns how many it took. */
+static uint32_t table_purge(struct pugd_seen *s, struct table *t, uint64_t from, uint32_t extra)
+{
+    if (!t->used) return 0;
+    uint32_t before = t->used, start = 0;
+    while (t->hash[(size_t)start * 8 + 7]) start++; /* at most 7/8 are taken */
+    uint32_t at = start;
+    do {
+        if (++at >= t->lines) at = 0;
+        uint64_t *line = &t->hash[(size_t)at * 8];
+        for (uint32_t i = 0; i < 8 && line[i];) {
+            uint16_t low = granules(t)[(size_t)at * 8 + i];
+            uint64_t granule = granule_of(s, low), h = line[i];
+            if (granule < from || (granule == from && extra)) {
+                extra -= granule == from;
+                hold(s, low, -1);
+                take(t, at, i);
+                continue;
+            }
+            uint32_t to = home(t, h);
+            while (to != at && t->hash[(size_t)to * 8 + 7])
+                if (++to == t->lines) to = 0;
+            if (to == at) {
+                i++;
+                continue;
+            }
+            take(t, at, i);
+            table_put(t, h, low);
+        }
+    } while (at != start);
+    return before - t->used;
+}
+
+/* Let a 32nd of all that is alive be past: those kept least long. returns 0 where one granule has most of them. */
+static int raise_floor(struct pugd_seen *s)
+{
+    uint64_t to = alive_from(s), end = s->base + 65536, all = alive(s), gone = 0;
+    while (to < end && gone <= all / 32) {
+        uint64_t step, here = held_from(s, to, end, &step);
+        if (step > 1 && gone + here > all / 32) {
+            step = 1;
+            here = s->held->one[(uint16_t)to];
+        }
+        if (gone + here > all / 2) break;
+        gone += here;
+        to += step;
+    }
+    if (!gone) return 0;
+    s->floor = to;
+    s->forgotten += gone;
+    return 1;
+}
+
+/* An eighth of one table, those kept least long; of those kept equally long, any. */
+static void table_forget(struct pugd_seen *s, struct table *t)
+{
+    uint64_t low = UINT64_MAX, high = 0;
+    for (size_t place = 0; place < (size_t)t->lines * 8; place++) {
+        if (!t->hash[place]) continue;
+        uint64_t g = granule_of(s, granules(t)[place]);
+        if (g < low) low = g;
+        if (g > high) high = g;
+    }
+    uint32_t wanted = t->used / 8 + 1;
+    while (low < high) { /* the granule below which fewer than `wanted` lie, and up to which enough do */
+        uint64_t middle = low + (high - low) / 2;
+        uint32_t count = 0;
+        for (size_t place = 0; place < (size_t)t->lines * 8; place++)
+            count += t->hash[place] && granule_of(s, granules(t)[place]) <= middle;
+        if (count >= wanted)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    uint32_t below = 0;
+    for (size_t place = 0; place < (size_t)t->lines * 8; place++)
+        below += t->hash[place] && granule_of(s, granules(t)[place]) < low;
+    s->forgotten += table_purge(s, t, low, wanted - below);
+}
+
+/* Room for one more in a full table. returns 0 only where it has no lines and gets none. */
+static int table_room(struct pugd_seen *s, struct table *t)
+{
+    table_purge(s, t, alive_from(s), 0);
+    if (t->lines && t->used <= t->lines * 13 / 2) return 1; /* a sixteenth is free: worth the walk */
+    if (!table_resize(s, t, t->lines + t->lines / 4 + 1)) return 1;
+    if (!t->lines) return 0;
+    while (t->used > t->lines * 13 / 2 && raise_floor(s)) table_purge(s, t, alive_from(s), 0);
+    if (t->used > t->lines * 13 / 2) table_forget(s, t);
+    return 1;
+}
+
+static inline void prefetch(const struct pugd_seen *s, uint64_t h)
+{
+    const struct table *t = &s->table[h >> (64 - TABLES_BITS)];
+    if (!t->lines) return;
+    size_t place = (size_t)home(t, h) * 8;
+    __builtin_prefetch(&t->hash[place], 1);
+    __builtin_prefetch(&granules(t)[place], 1);
+}
+
+/* returns 1 where it was known, 0 where it is now, -1 where it is not kept: past, or forgotten at once. */
+static int add(struct pugd_seen *s, uint64_t h, uint64_t granule)
+{
+    struct table *t = &s->table[h >> (64 - TABLES_BITS)];
+    uint16_t low = (uint16_t)granule;
+    if (t->lines) {
+        uint32_t at = home(t, h);
+        for (;;) {
+            const uint64_t *line = &t->hash[(size_t)at * 8];
+            for (uint32_t i = 0; i < 8; i++) {
+                if (line[i] != h) continue;
+                uint16_t *kept = &granules(t)[(size_t)at * 8 + i];
+                if (granule_of(s, *kept) >= alive_from(s)) return 1;
+                if (granule < alive_from(s)) break;
+                hold(s, *kept, -1);
+                hold(s, low, 1);
+                *kept = low;
+                return 0;
+            }
+            if (!line[7]) break;
+            if (++at == t->lines) at = 0;
+        }
+    }
+    if (granule < alive_from(s) || (t->used + 1 > t->lines * 7 && (!table_room(s, t) || granule < alive_from(s)))) {
+        s->forgotten += granule >= s->now;
+        return -1;
+    }
+    table_put(t, h, low);
+    hold(s, low, 1);
+    return 0;
+}
+
+static void sweep(struct pugd_seen *s, uint64_t tables)
+{
+    while (tables--) {
+        if (s->sweep_at == 0) s->sweep_to = alive_from(s);
+        struct table *t = &s->table[s->sweep_at];
+        table_purge(s, t, alive_from(s), 0);
+        if (t->lines > 8 && t->used < t->lines * 3) table_resize(s, t, t->lines / 2);
+        if (++s->sweep_at == TABLES) {
+            s->sweep_at = 0;
+            s->base = s->sweep_to;
+        }
+    }
+}
+
+static void advance(struct pugd_seen *s, uint64_t now_ms)
+{
+    uint64_t now = now_ms / s->granule_ms;
+    if (!s->began) {
+        s->began = 1;
+        s->now = s->base = s->sweep_to = now;
+    }
+    if (now > s->now) {
+        s->sweep_due += (now - s->now) * SWEEP_OF_GRANULE;
+        s->now = now;
+    }
+    if (s->sweep_due > TABLES) s->sweep_due = TABLES;
+    if (s->now > s->base + LAG_MAX) { /* long idle: what is left of the walk under way, and a whole one */
+        sweep(s, TABLES - s->sweep_at);
+        if (s->now > s->base + LAG_MAX) sweep(s, TABLES);
+        s->sweep_due = 0;
+        return;
+    }
+    uint64_t tables = s->sweep_due < SWEEP_OF_CALL ? s->sweep_due : SWEEP_OF_CALL;
+    sweep(s, tables);
+    s->sweep_due -= tables;
+}
+
+/* The granule until which an event is kept, that came at now_ms and says own_ms of itself. */
+static uint64_t kept_until(const struct pugd_seen *s, uint64_t now_ms, int64_t own_ms)
+{
+    uint64_t from = now_ms, ahead = now_ms + DAY_MS;
+    if (own_ms > 0 && (uint64_t)own_ms > from) from = (uint64_t)own_ms < ahead ? (uint64_t)own_ms : ahead;
+    return (from + s->window_ms + s->granule_ms - 1) / s->granule_ms;
+}
+
+static uint64_t hash_of(const struct pugd_seen *s, uint64_t project, const uint8_t *text, uint32_t length)
+{
+    uint64_t h = pugd_siphash_project(&s->key, (uint32_t)project, text, length);
+    return h ? h : 1; /* 0 is a free place */
+}
+
+#define BLOCK 32
+
+int64_t pugd_seen_add_many(struct pugd_seen *s, const uint8_t *packed, size_t length, uint32_t count,
+                           uint64_t now_ms, uint32_t *duplicates)
+{
+    struct mp m = {packed, packed + length};
+    uint32_t values;
+    int64_t found = 0;
+    if (mp_array(&m, &values) || values != 3 * (uint64_t)count) return -1;
+    advance(s, now_ms);
+    if (now_ms < s->now * s->granule_ms) now_ms = s->now * s->granule_ms; /* the clock went back: time here does not */
+    for (uint32_t start = 0; start < count; start += BLOCK) {
+        uint32_t n = count - start < BLOCK ? count - start : BLOCK;
+        uint64_t hash[BLOCK], granule[BLOCK];
+        for (uint32_t i = 0; i < n; i++) {
+            uint64_t project, own;
+            uint32_t bytes;
+            const uint8_t *text;
+            int negative;
+            if (mp_int(&m, &project, &negative) || negative || project > UINT32_MAX) return -1;
+            if (mp_bytes(&m, &text, &bytes) || mp_int(&m, &own, &negative)) return -1;
+            if (!negative && own > INT64_MAX) own = INT64_MAX;
+            hash[i] = bytes ? hash_of(s, project, text, bytes) : 0;
+            granule[i] = kept_until(s, now_ms, (int64_t)own);
+            if (bytes) prefetch(s, hash[i]);
+        }
+        for (uint32_t i = 0; i < n; i++)
+            if (hash[i] && add(s, hash[i], granule[i]) == 1) duplicates[found++] = start + i;
+    }
+    return mp_left(&m) ? -1 : found;
+}
+
+/* Where each kind of row (model.py) has its event id, its receipt, and its own time. */
+static const struct {
+    uint32_t event_id, received_at, original_at;
+} places[] = {
+    [1] = {9, 4, 5},    /* EventRow */
+    [2] = {7, 4, 5},    /* TraitRow */
+    [3] = {15, 12, 13}, /* LinkRow */
+};
+
+/* One row: the cursor moves past it. returns 1 where its id was added, 0 where it has none or is known, -1 if damaged.
+ * */
+static int add_row(struct pugd_seen *s, struct mp *m)
+{
+    uint32_t fields, bytes = 0;
+    uint64_t kind, project = 0, received = 0, original = 0, v;
+    const uint8_t *text = NULL;
+    int negative;
+    if (mp_array(m, &fields) || fields < 1 || mp_int(m, &kind, &negative)) return -1;
+    int known = !negative && kind >= 1 && kind <= 3;
+    for (uint32_t i = 1; i < fields; i++) {
+        if (known && i == places[kind].event_id) {
+            if (mp_bytes(m, &text, &bytes)) return -1;
+        } else if (known && (i == 1 || i == places[kind].received_at || i == places[kind].original_at)) {
+            if (mp_int(m, &v, &negative)) return -1;
+            if (negative) v = 0;
+            if (v > INT64_MAX) v = INT64_MAX;
+            if (i == 1) project = v;
+            if (i == places[kind].received_at) received = v;
+            if (i == places[kind].original_at) original = v;
+        } else if (mp_skip(m)) {
+            return -1;
+        }
+    }
+    if (!bytes) return 0;
+    advance(s, received);
+    return add(s, hash_of(s, project, text, bytes), kept_until(s, received, (int64_t)original)) == 0;
+}
+
+int64_t pugd_seen_add_records(struct pugd_seen *s, const uint8_t *data, size_t length, uint64_t position)
+{
+    int64_t added = 0;
+    for (size_t at = 0; at < length;) {
+        struct pugd_record record;
+        if (pugd_record_read(data + at, length - at, position + at, &record) != PUGD_RECORD_WHOLE) return -1;
+        struct mp m = {record.payload, record.payload + record.length};
+        for (uint32_t row = 0; row < record.rows; row++) {
+            int one = add_row(s, &m);
+            if (one < 0) return -1;
+            added += one;
+        }
+        if (mp_left(&m)) return -1;
+        at += PUGD_RECORD_HEADER + (size_t)record.length;
+    }
+    return added;
+}
+
+struct pugd_seen_numbers pugd_seen_statistics(const struct pugd_seen *s)
+{
+    return (struct pugd_seen_numbers){
+        .ids = alive(s),
+        .bytes = s->bytes,
+        .forgotten = s->forgotten,
+        .floor_ms = s->floor * s->granule_ms,
+        .granule_ms = s->granule_ms,
+    };
+}

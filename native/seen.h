@@ -1,0 +1,57 @@
+/* Event ids taken lately: a set of 64-bit keyed hashes (SipHash-2-4 of project ‖ event id, as in ids.h), each with the
+ * time until which it is kept: max(receipt, the event's own time, but at most a day ahead) + window.
+ *
+ * Times are granules of (window + 1 day) ÷ 49 152, rounded up: 3.5 s for a window of a day. An id is known as long as
+ * the granule of now is not past its own. Only the low 16 bits are stored; that is enough while every stored granule
+ * lies in [base, base + 65 535], which a slow walk over the tables sees to: it takes out what is past, two tables a
+ * granule, and then moves base up.
+ *
+ * 4 096 small tables, each growing by a quarter on its own, so that an addition moves at most one (2 400 ids of 10 M):
+ *
+ *   bits of the hash   63 … 52  which table          51 … 20  where in it
+ *   table: | line of 8 hashes | … | then u16 × 8 for each line: the granules |       0 is a free place
+ *          A line is filled from the left; a full one overflows into the next; at most 7/8 are taken.
+ *
+ * 10 bytes a place at a load of 0.70 … 0.875: 11.4 to 14.3 bytes an id. A full table first loses what is past, and
+ * grows only if that is little.
+ *
+ * Bound: where growth would pass bytes_max (or memory is short), `floor` rises, so that of all ids the few that
+ * would go first go now: the window shrinks, and what is past floor is as if past. If one granule holds more than half
+ * of all ids, only the table at hand loses an eighth. `forgotten` counts what was lost so. So an addition never fails.
+ * At the bound the fullest table decides: 15 bytes an id at 64 MiB, 20 at 12 MiB.
+ *
+ * Cost: two cache lines an id, asked for ahead in batches; nothing pauses as it grows. One thread at a time.
+ */
+#ifndef PUGD_SEEN_H
+#define PUGD_SEEN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct pugd_seen;
+
+struct pugd_seen_numbers {
+    uint64_t ids;        /* known now */
+    uint64_t bytes;      /* allocated, all in */
+    uint64_t forgotten;  /* ids that the bound on bytes cost, since the start */
+    uint64_t floor_ms;   /* ids kept until earlier than this are forgotten; 0 where the bound was never met */
+    uint64_t granule_ms; /* see above */
+};
+
+/* NULL where memory is short. bytes_max is at least 1 MiB. */
+struct pugd_seen *pugd_seen_new(const uint8_t key[16], uint64_t window_ms, uint64_t bytes_max);
+void pugd_seen_free(struct pugd_seen *seen);
+
+/* A batch that came at now_ms. `packed` is a MessagePack array of 3 × count values: project, event id, the event's own
+ * time in ms. Adds each; duplicates[] gets, in order, those that were known, or came before in the batch. An event
+ * without an id ('') is never one. returns how many; -1 where `packed` is not of that form: some may be added. */
+int64_t pugd_seen_add_many(struct pugd_seen *seen, const uint8_t *packed, size_t length, uint32_t count,
+                           uint64_t now_ms, uint32_t *duplicates);
+
+/* The event ids of whole journal records (record.h), with the times their rows give. returns how many were added, or -1
+ * where the bytes are not whole records of rows: some may have been added. */
+int64_t pugd_seen_add_records(struct pugd_seen *seen, const uint8_t *data, size_t length, uint64_t position);
+
+struct pugd_seen_numbers pugd_seen_statistics(const struct pugd_seen *seen);
+
+#endif

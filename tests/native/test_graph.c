@@ -1,0 +1,288 @@
+// sources: ids.c graph.c
+// define: PUGD_TEST_MEMORY
+/* The graph against a table of labels, while allocations fail: representatives, sizes, members, who moved, why two are
+ * one; dumps that load to the same dump; and bytes of any kind as a packed batch or as records. */
+#include "failing_memory.h"
+#include "graph.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define CHECK(what)                                                                                                    \
+    do {                                                                                                               \
+        if (!(what)) {                                                                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                 \
+            return 1;                                                                                                  \
+        }                                                                                                              \
+    } while (0)
+
+#define IDS 120
+#define LINKS 1500
+
+static const uint8_t key[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+static uint64_t actor[IDS];
+static int label[IDS];          /* which person, the twin's way */
+static uint32_t entered[IDS];   /* when it came into the graph; 0: it is not */
+static uint32_t user[IDS];      /* when it became a user id; 0: it is none */
+static uint32_t clock_;
+static int linked_a[LINKS + 1], linked_b[LINKS + 1]; /* by order */
+static uint8_t dumps[2][IDS * PUGD_GRAPH_RECORD];
+
+static int representative(int person)
+{
+    int best = -1;
+    for (int i = 0; i < IDS; i++) {
+        if (label[i] != person || !entered[i]) continue;
+        if (best < 0)
+            best = i;
+        else if (user[i] && (!user[best] || user[i] < user[best]))
+            best = i;
+        else if (!user[i] && !user[best] && entered[i] < entered[best])
+            best = i;
+    }
+    return best;
+}
+
+static uint64_t person_of(int i) { return entered[i] ? actor[representative(label[i])] : actor[i]; }
+
+static uint32_t size_of(int person)
+{
+    uint32_t n = 0;
+    for (int i = 0; i < IDS; i++) n += label[i] == person;
+    return n;
+}
+
+static int index_of(uint64_t a)
+{
+    for (int i = 0; i < IDS; i++)
+        if (actor[i] == a) return i;
+    return -1;
+}
+
+static int same(struct pugd_graph *g)
+{
+    for (int i = 0; i < IDS; i++) {
+        uint64_t members[IDS];
+        CHECK(pugd_graph_find(g, actor[i]) == person_of(i));
+        CHECK(pugd_graph_size(g, actor[i]) == size_of(label[i]));
+        CHECK(pugd_graph_knows(g, actor[i]) == (entered[i] != 0));
+        CHECK(pugd_graph_is_user(g, actor[i]) == (user[i] != 0));
+        int leader = entered[i] ? representative(label[i]) : i;
+        CHECK(pugd_graph_owns_user(g, actor[i]) == (user[leader] != 0));
+        uint32_t n = pugd_graph_members(g, actor[i], members, IDS);
+        CHECK(n == size_of(label[i]) && members[0] == actor[i]);
+        uint8_t met[IDS] = {0};
+        for (uint32_t k = 0; k < n; k++) {
+            int one = index_of(members[k]);
+            CHECK(one >= 0 && label[one] == label[i] && !met[one]++);
+        }
+    }
+    return 0;
+}
+
+/* The links that explain a and b must lead from one to the other, each used once. */
+static int explained(struct pugd_graph *g, int a, int b)
+{
+    uint64_t orders[IDS];
+    int64_t n = pugd_graph_explain(g, actor[a], actor[b], orders, IDS);
+    if (label[a] != label[b]) {
+        CHECK(n == -1);
+        return 0;
+    }
+    CHECK(n >= 0 && n < IDS && (n > 0) == (a != b));
+    int at = a;
+    for (int64_t k = 0; k < n; k++) {
+        CHECK(orders[k] >= 1 && orders[k] <= LINKS);
+        int one = linked_a[orders[k]], other = linked_b[orders[k]];
+        CHECK(at == one || at == other);
+        at = at == one ? other : one;
+    }
+    CHECK(at == b);
+    return 0;
+}
+
+static int world(uint64_t seed, unsigned failing)
+{
+    uint64_t state = seed;
+    failing_seed = seed;
+    failing_of = failing;
+    clock_ = 0;
+    for (int i = 0; i < IDS; i++) {
+        actor[i] = failing_random(&state);
+        label[i] = i;
+        entered[i] = user[i] = 0;
+    }
+    struct pugd_graph *g;
+    struct pugd_graph_entry *log = calloc(LINKS, sizeof *log);
+    size_t logged = 0;
+    while (!(g = pugd_graph_new(key))) CHECK(failing_held == 0);
+    for (uint64_t order = 1; order <= LINKS; order++) {
+        int a = (int)(failing_random(&state) % IDS), b = (int)(failing_random(&state) % IDS);
+        int as_user = failing_random(&state) % 8 == 0;
+        if (order % 3) { /* small persons for a while, so that every size meets every other */
+            int span = 1 + (int)(order * IDS / LINKS);
+            b = (a / span) * span + b % span;
+            if (b >= IDS) b = IDS - 1;
+        }
+        uint64_t before[IDS], moved[IDS];
+        uint8_t first[IDS];
+        for (int i = 0; i < IDS; i++) before[i] = person_of(i);
+        for (int i = 0; i < IDS; i++) first[i] = size_of(label[i]) == 1;
+        int reserved = failing_random(&state) % 2 && !pugd_graph_reserve(g, actor[a], actor[b]);
+        unsigned of = failing_of;
+        if (reserved) failing_of = 1000;
+        int64_t n = as_user ? pugd_graph_user(g, actor[a], moved, IDS)
+                            : pugd_graph_link(g, actor[a], actor[b], order, moved, IDS);
+        failing_of = of;
+        CHECK(!reserved || n >= 0);
+        if (n < 0) {
+            CHECK(same(g) == 0);
+            continue;
+        }
+        log[logged++] = (struct pugd_graph_entry){order, actor[a], actor[b], (uint64_t)as_user};
+        if (as_user) {
+            if (!entered[a]) entered[a] = ++clock_;
+            if (!user[a]) user[a] = ++clock_;
+        } else if (a != b) {
+            linked_a[order] = a;
+            linked_b[order] = b;
+            if (!entered[a]) entered[a] = ++clock_;
+            if (!entered[b]) entered[b] = ++clock_;
+            int from = label[b], to = label[a];
+            for (int i = 0; i < IDS; i++)
+                if (label[i] == from) label[i] = to;
+        }
+        uint8_t listed[IDS] = {0};
+        for (int64_t k = 0; k < n; k++) {
+            int one = index_of(moved[k]);
+            CHECK(one >= 0 && !listed[one]++);
+        }
+        for (int i = 0; i < IDS; i++)
+            CHECK(listed[i] == (before[i] != person_of(i) || (first[i] && size_of(label[i]) > 1)));
+        if (order % 50 == 0) CHECK(same(g) == 0);
+        CHECK(explained(g, (int)(failing_random(&state) % IDS), (int)(failing_random(&state) % IDS)) == 0);
+        CHECK(explained(g, a, b) == 0);
+    }
+
+    struct pugd_graph_numbers numbers = pugd_graph_statistics(g);
+    uint32_t half = numbers.ids / 2;
+    CHECK(pugd_graph_dump(g, 0, half, dumps[0]) == half);
+    CHECK(pugd_graph_dump(g, half, IDS, dumps[0] + half * PUGD_GRAPH_RECORD) == numbers.ids - half);
+    failing_of = 0;
+    struct pugd_graph *replayed = pugd_graph_new(key);
+    CHECK(pugd_graph_replay(replayed, log, logged) == logged);
+    CHECK(pugd_graph_dump(replayed, 0, IDS, dumps[1]) == numbers.ids);
+    CHECK(!memcmp(dumps[0], dumps[1], numbers.ids * PUGD_GRAPH_RECORD));
+    pugd_graph_free(replayed);
+
+    struct pugd_graph *loaded = pugd_graph_new(key);
+    CHECK(pugd_graph_load(loaded, dumps[0], numbers.ids) == 0);
+    CHECK(same(loaded) == 0);
+    CHECK(pugd_graph_dump(loaded, 0, IDS, dumps[1]) == numbers.ids);
+    CHECK(!memcmp(dumps[0], dumps[1], numbers.ids * PUGD_GRAPH_RECORD));
+    struct pugd_graph_numbers again = pugd_graph_statistics(loaded);
+    CHECK(again.ids == numbers.ids && again.users == numbers.users && again.joins == numbers.joins);
+    pugd_graph_free(loaded);
+
+    for (int round = 0; round < 300; round++) { /* any record may be damaged: refused or loaded, never a wild read */
+        memcpy(dumps[1], dumps[0], sizeof dumps[0]);
+        for (int k = 0; k < 3; k++)
+            dumps[1][failing_random(&state) % (numbers.ids * PUGD_GRAPH_RECORD)] ^= (uint8_t)failing_random(&state);
+        failing_of = round % 2 ? 0 : 20;
+        struct pugd_graph *damaged = pugd_graph_new(key);
+        if (!damaged) continue;
+        if (pugd_graph_load(damaged, dumps[1], numbers.ids) == 0)
+            for (int i = 0; i < IDS; i++) {
+                uint64_t members[IDS];
+                pugd_graph_find(damaged, actor[i]);
+                pugd_graph_members(damaged, actor[i], members, IDS);
+            }
+        pugd_graph_free(damaged);
+    }
+    pugd_graph_free(g);
+    free(log);
+    CHECK(failing_held == 0);
+    return 0;
+}
+
+static uint8_t *write_text(uint8_t *out, const char *text)
+{
+    size_t n = strlen(text);
+    *out++ = 0xd9;
+    *out++ = (uint8_t)n;
+    memcpy(out, text, n);
+    return out + n;
+}
+
+/* A batch whose answer is known; then the same with any byte changed, and cut off anywhere. */
+static int packed(void)
+{
+    enum { EVENTS = 100 };
+    uint8_t bytes[EVENTS * 24 + 3], *out = bytes;
+    uint64_t actors[EVENTS], expected[EVENTS];
+    uint32_t look[EVENTS], looks = 0;
+    failing_of = 0;
+    struct pugd_graph *g = pugd_graph_new(key);
+    *out++ = 0xdc;
+    *out++ = (uint8_t)(3 * EVENTS >> 8);
+    *out++ = (uint8_t)(3 * EVENTS);
+    for (uint32_t i = 0; i < EVENTS; i++) {
+        char u[8], a[8];
+        snprintf(u, sizeof u, "u%u", i % 40);
+        snprintf(a, sizeof a, "a%u", i % 60);
+        uint64_t ua = pugd_graph_actor(g, i % 3, (uint8_t *)u, strlen(u));
+        uint64_t aa = pugd_graph_actor(g, i % 3, (uint8_t *)a, strlen(a));
+        int has_u = i % 4 != 0, has_a = i % 4 == 0 || i % 5 != 0;
+        if (i % 7 < 5) pugd_graph_user(g, ua, NULL, 0);
+        if (i % 7 < 3 && has_u && has_a && i < 40) pugd_graph_link(g, aa, ua, i + 1, NULL, 0);
+        *out++ = (uint8_t)(i % 3);
+        out = write_text(out, has_u ? u : "");
+        out = write_text(out, has_a ? a : "");
+        expected[i] = has_u ? ua : aa;
+    }
+    size_t length = (size_t)(out - bytes);
+    struct mp_twin {
+        int user, both;
+    } twin[EVENTS];
+    for (uint32_t i = 0; i < EVENTS; i++) {
+        char u[8], a[8];
+        snprintf(u, sizeof u, "u%u", i % 40);
+        snprintf(a, sizeof a, "a%u", i % 60);
+        uint64_t ua = pugd_graph_actor(g, i % 3, (uint8_t *)u, strlen(u));
+        uint64_t aa = pugd_graph_actor(g, i % 3, (uint8_t *)a, strlen(a));
+        int has_u = i % 4 != 0, has_a = i % 4 == 0 || i % 5 != 0;
+        twin[i].user = has_u && !pugd_graph_is_user(g, ua);
+        twin[i].both = has_u && has_a && pugd_graph_find(g, ua) != pugd_graph_find(g, aa);
+    }
+    int64_t n = pugd_graph_resolve_many(g, bytes, length, EVENTS, actors, look);
+    CHECK(n > 0 && n < EVENTS);
+    for (uint32_t i = 0; i < EVENTS; i++) {
+        CHECK(actors[i] == expected[i]);
+        int listed = looks < n && look[looks] == i;
+        looks += (uint32_t)listed;
+        CHECK(listed == (twin[i].user || twin[i].both));
+    }
+    uint64_t state = 5;
+    for (int round = 0; round < 20000; round++) {
+        size_t cut = failing_random(&state) % 2 ? length : failing_random(&state) % length;
+        uint8_t *exact = malloc(cut + 1);
+        memcpy(exact, bytes, cut);
+        for (int k = 0; cut && k < round % 4; k++)
+            exact[failing_random(&state) % cut] = (uint8_t)failing_random(&state);
+        uint8_t *tight = realloc(exact, cut ? cut : 1);
+        n = pugd_graph_resolve_many(g, tight, cut, EVENTS, actors, look);
+        CHECK(n >= -1 && n <= EVENTS);
+        CHECK(cut == length || n == -1 || round % 4);
+        free(tight);
+    }
+    pugd_graph_free(g);
+    return 0;
+}
+
+int main(void)
+{
+    if (packed()) return 1;
+    for (uint64_t seed = 1; seed <= 2; seed++)
+        if (world(seed, 0) || world(seed + 10, 300)) return 1;
+    return 0;
+}

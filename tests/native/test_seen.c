@@ -1,0 +1,262 @@
+// sources: ids.c seen.c record.c
+// define: PUGD_TEST_MEMORY
+/* The set of event ids against an array of times, with clocks that step, stand and leap; its bound on bytes; memory that
+ * fails; and bytes of any kind as a packed batch or as journal records. */
+#include "failing_memory.h"
+#include "record.h"
+#include "seen.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define CHECK(what)                                                                                                    \
+    do {                                                                                                               \
+        if (!(what)) {                                                                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                 \
+            return 1;                                                                                                  \
+        }                                                                                                              \
+    } while (0)
+
+#define HOUR 3600000u
+#define DAY (24u * HOUR)
+#define BATCH_MAX 200
+
+static const uint8_t key[16] = {9, 8, 7, 6, 5, 4, 3, 2, 1};
+
+static uint8_t *put64(uint8_t *out, uint8_t tag, uint64_t v)
+{
+    *out++ = tag;
+    for (int i = 7; i >= 0; i--) *out++ = (uint8_t)(v >> (8 * i));
+    return out;
+}
+
+static uint8_t *put_name(uint8_t *out, uint32_t name)
+{
+    *out++ = 0xa4;
+    for (int i = 3; i >= 0; i--) *out++ = (uint8_t)(name >> (8 * i));
+    return out;
+}
+
+static uint8_t *put_head(uint8_t *out, uint32_t count)
+{
+    *out++ = 0xdd;
+    for (int i = 3; i >= 0; i--) *out++ = (uint8_t)(3 * count >> (8 * i));
+    return out;
+}
+
+/* Names 0 … NAMES, each with the granule until which the twin knows it (0: never met). */
+#define NAMES 40000
+static uint64_t kept[2][NAMES];
+
+static int against_twin(uint64_t seed, uint64_t window, unsigned failing)
+{
+    uint64_t state = seed, now = 1700000000000u;
+    static uint8_t bytes[BATCH_MAX * 24 + 5];
+    uint32_t duplicates[BATCH_MAX];
+    failing_seed = seed;
+    failing_of = 0;
+    memset(kept, 0, sizeof kept);
+    struct pugd_seen *s = pugd_seen_new(key, window, 64u << 20);
+    uint64_t granule = pugd_seen_statistics(s).granule_ms, latest = now;
+    failing_of = failing;
+    uint64_t met = 0, lost = 0;
+    for (int round = 0; round < 3000; round++) {
+        switch (failing_random(&state) % 40) {
+        case 0: now += failing_random(&state) % (5 * HOUR); break;
+        case 1: now -= failing_random(&state) % HOUR; break;
+        case 2: now += round % 500 == 0 ? 3 * window + failing_random(&state) % (9 * (uint64_t)DAY) : window / 3; break;
+        default: now += failing_random(&state) % 60000;
+        }
+        if (now / granule > latest / granule) latest = now;
+        uint64_t taken = now > latest / granule * granule ? now : latest / granule * granule;
+        uint32_t n = (uint32_t)(failing_random(&state) % BATCH_MAX);
+        uint32_t known[BATCH_MAX], knowns = 0;
+        uint8_t *out = put_head(bytes, n);
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t name = (uint32_t)(failing_random(&state) % NAMES), project = name % 2;
+            uint64_t own = now;
+            if (name % 5 == 0) own = now - failing_random(&state) % (40 * (uint64_t)DAY);
+            if (name % 5 == 1) own = now + failing_random(&state) % (3 * (uint64_t)DAY);
+            *out++ = (uint8_t)project;
+            out = put_name(out, name);
+            out = name % 11 == 0 ? put64(out, 0xd3, (uint64_t)-5) : put64(out, 0xcf, own);
+            if (name % 11 == 0) own = 0;
+            uint64_t from = own > taken ? own : taken;
+            if (from > taken + DAY) from = taken + DAY;
+            uint64_t until = (from + window + granule - 1) / granule;
+            if (kept[project][name] >= latest / granule && kept[project][name])
+                known[knowns++] = i;
+            else
+                kept[project][name] = until;
+            if (failing && kept[project][name] < until) kept[project][name] = until; /* it may have been added anew */
+        }
+        int64_t found = pugd_seen_add_many(s, bytes, (size_t)(out - bytes), n, now, duplicates);
+        CHECK(found >= 0);
+        met += knowns;
+        if (!failing) {
+            CHECK(found == knowns);
+            CHECK(!memcmp(known, duplicates, knowns * sizeof *known));
+        } else { /* what memory cost is forgotten, and nothing is known that never came */
+            CHECK(found <= knowns);
+            lost += knowns - (uint64_t)found;
+            for (uint32_t i = 0, k = 0; i < found; i++, k++) {
+                while (k < knowns && known[k] != duplicates[i]) k++;
+                CHECK(k < knowns);
+            }
+        }
+        if (round % 300 == 0) {
+            uint64_t alive = 0;
+            for (uint32_t name = 0; name < NAMES; name++)
+                alive += kept[name % 2][name] >= latest / granule && kept[name % 2][name];
+            struct pugd_seen_numbers numbers = pugd_seen_statistics(s);
+            if (!failing) CHECK(numbers.ids == alive && numbers.forgotten == 0);
+        }
+    }
+    CHECK(met > 10000);
+    if (failing) CHECK(lost > 0 && pugd_seen_statistics(s).forgotten > 0);
+    pugd_seen_free(s);
+    CHECK(failing_held == 0);
+    return 0;
+}
+
+/* More than fits, a granule at a time or all in one: bounded; the newest stay; what is gone was counted. */
+static int bounded(uint64_t step_ms)
+{
+    failing_of = 0;
+    uint64_t max = 12u << 20, now = 1700000000000u, total = 2000000;
+    struct pugd_seen *s = pugd_seen_new(key, DAY, max);
+    static uint8_t bytes[BATCH_MAX * 24 + 5];
+    uint32_t duplicates[BATCH_MAX];
+    for (uint32_t name = 0; name < total; name += 100, now += step_ms) {
+        uint8_t *out = put_head(bytes, 100);
+        for (uint32_t i = 0; i < 100; i++) {
+            *out++ = 1;
+            out = put_name(out, name + i);
+            out = put64(out, 0xcf, now);
+        }
+        CHECK(pugd_seen_add_many(s, bytes, (size_t)(out - bytes), 100, now, duplicates) == 0);
+        if (name % 10000) continue;
+        struct pugd_seen_numbers numbers = pugd_seen_statistics(s);
+        CHECK(numbers.bytes <= max);
+        CHECK(numbers.ids + numbers.forgotten == name + 100);
+    }
+    struct pugd_seen_numbers numbers = pugd_seen_statistics(s);
+    CHECK(numbers.ids * 21 > max);
+    if (step_ms) CHECK(numbers.floor_ms > 1700000000000u + DAY);
+    uint64_t known = 0, first = total;
+    for (uint32_t name = (uint32_t)total - 100; name < total; name -= 100) {
+        uint8_t *out = put_head(bytes, 100);
+        for (uint32_t i = 0; i < 100; i++) {
+            *out++ = 1;
+            out = put_name(out, name + i);
+            out = put64(out, 0xcf, now);
+        }
+        int64_t found = pugd_seen_add_many(s, bytes, (size_t)(out - bytes), 100, now, duplicates);
+        if (step_ms && found < 100) break;
+        known += (uint64_t)found;
+        first = name;
+        if (!step_ms && name < 100 + total / 2) break;
+    }
+    if (step_ms) CHECK(known + 3 * 1000 >= numbers.ids && first < total - 10000); /* the newest, without a gap */
+    CHECK(known > 10000);
+    pugd_seen_free(s);
+    CHECK(failing_held == 0);
+    return 0;
+}
+
+static uint8_t *put_row(uint8_t *out, int kind, uint32_t name, uint64_t received, uint64_t own)
+{
+    static const uint32_t fields[] = {0, 25, 17, 18, 5}, at[][3] = {{0, 0, 0}, {9, 4, 5}, {7, 4, 5}, {15, 12, 13}};
+    *out++ = 0xdc;
+    *out++ = 0;
+    *out++ = (uint8_t)fields[kind];
+    *out++ = (uint8_t)kind;
+    for (uint32_t i = 1; i < fields[kind]; i++) {
+        if (i == 1)
+            *out++ = 1;
+        else if (kind < 4 && i == at[kind][0])
+            out = put_name(out, name);
+        else if (kind < 4 && i == at[kind][1])
+            out = put64(out, 0xcf, received);
+        else if (kind < 4 && i == at[kind][2])
+            out = put64(out, 0xcf, own);
+        else if (i % 3)
+            *out++ = 0xa0;
+        else
+            out = put64(out, 0xcf, name);
+    }
+    return out;
+}
+
+static void seal(uint8_t *record, size_t payload, uint32_t rows, uint64_t position)
+{
+    uint8_t place[8];
+    memset(record, 0, PUGD_RECORD_HEADER);
+    for (int i = 0; i < 4; i++) record[i] = (uint8_t)(payload >> (8 * i));
+    for (int i = 0; i < 4; i++) record[12 + i] = (uint8_t)(rows >> (8 * i));
+    record[8] = PUGD_RECORD_ROWS;
+    for (int i = 0; i < 8; i++) place[i] = (uint8_t)(position >> (8 * i));
+    uint32_t crc = pugd_crc32c(0, place, 8);
+    crc = pugd_crc32c(crc, record, 4);
+    crc = pugd_crc32c(crc, record + 8, PUGD_RECORD_HEADER - 8 + payload);
+    for (int i = 0; i < 4; i++) record[4 + i] = (uint8_t)(crc >> (8 * i));
+}
+
+/* Rows of every kind learnt from two records; then damaged ones, sealed again so that only the walk can refuse them. */
+static int records(void)
+{
+    static uint8_t bytes[1 << 16], damaged[1 << 16], batch[64];
+    uint64_t now = 1700000000000u, position = 4096;
+    uint32_t duplicates[1];
+    failing_of = 0;
+    struct pugd_seen *s = pugd_seen_new(key, DAY, 1u << 20);
+    uint8_t *out = bytes + PUGD_RECORD_HEADER;
+    for (uint32_t i = 0; i < 40; i++) out = put_row(out, 1 + (int)(i % 4), i / 8 * 8 + i % 4, now + i, now - i);
+    size_t one = (size_t)(out - bytes);
+    seal(bytes, one - PUGD_RECORD_HEADER, 40, position);
+    uint8_t *second = out;
+    out = put_row(out + PUGD_RECORD_HEADER, 1, 1000, now, now);
+    seal(second, (size_t)(out - second) - PUGD_RECORD_HEADER, 1, position + one);
+    size_t length = (size_t)(out - bytes);
+    CHECK(pugd_seen_add_records(s, bytes, length, position) == 15 + 1);
+    CHECK(pugd_seen_add_records(s, bytes, length, position) == 0);
+    CHECK(pugd_seen_add_records(s, bytes, length, position + 1) == -1);
+    CHECK(pugd_seen_add_records(s, bytes, length - 1, position) == -1);
+    CHECK(pugd_seen_statistics(s).ids == 16);
+    for (uint32_t name = 0; name <= 1000; name++) {
+        uint8_t *end = put_head(batch, 1);
+        *end++ = 1;
+        end = put64(put_name(end, name), 0xcf, now);
+        int64_t found = pugd_seen_add_many(s, batch, (size_t)(end - batch), 1, now + 100, duplicates);
+        CHECK(found == (name == 1000 || (name < 40 && name % 8 < 3)));
+    }
+    uint64_t state = 3;
+    for (int round = 0; round < 5000; round++) {
+        memcpy(damaged, bytes, one);
+        for (int k = 0; k < 1 + round % 3; k++)
+            damaged[PUGD_RECORD_HEADER + failing_random(&state) % (one - PUGD_RECORD_HEADER)] =
+                (uint8_t)failing_random(&state);
+        size_t cut = failing_random(&state) % 2 ? one : PUGD_RECORD_HEADER + 1 + failing_random(&state) % (one - 17);
+        seal(damaged, cut - PUGD_RECORD_HEADER, 40, position);
+        uint8_t *tight = malloc(cut);
+        memcpy(tight, damaged, cut);
+        struct pugd_seen *fresh = pugd_seen_new(key, DAY, 1u << 20);
+        int64_t added = pugd_seen_add_records(fresh, tight, cut, position);
+        CHECK(added >= -1 && added <= 40);
+        CHECK(pugd_seen_add_many(fresh, tight, cut, 3, now, duplicates) == -1);
+        pugd_seen_free(fresh);
+        free(tight);
+    }
+    pugd_seen_free(s);
+    CHECK(failing_held == 0);
+    return 0;
+}
+
+int main(void)
+{
+    if (records()) return 1;
+    if (against_twin(1, DAY, 0) || against_twin(2, HOUR, 0) || against_twin(3, 30 * (uint64_t)DAY, 0)) return 1;
+    if (against_twin(4, DAY, 500)) return 1;
+    if (bounded(4000) || bounded(40) || bounded(0)) return 1;
+    return 0;
+}
