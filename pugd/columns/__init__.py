@@ -1,0 +1,1 @@
+"""Journal rows become ClickHouse columns."""

@@ -1,0 +1,60 @@
+"""The numbered files of migrations/: read, split into statements, and which of them are still to be applied.
+
+A migration is applied once, in order, and then recorded in the table `migrations` with a checksum of its text. Every
+statement may be repeated (`if not exists`), so two keepers that start at once on one server, or a crash between the
+statements and the record, do no harm. A recorded file that has changed since stops the start: what the tables hold is
+then no longer what the files say.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from importlib.resources import files
+
+import msgspec
+
+from pugd.errors import StoreError
+
+RECORD = """
+create table if not exists migrations (number UInt32, name String, checksum UInt32, applied_at DateTime64(3, 'UTC'))
+engine = MergeTree order by number settings fsync_after_insert = 1, fsync_part_directory = 1
+"""
+
+_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.sql")
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One file."""
+
+    number: int
+    name: str
+    checksum: int
+    statements: tuple[str, ...]
+
+
+def migrations() -> list[Migration]:
+    """Every file, in order of its number."""
+    found = []
+    for file in files("pugd.store").joinpath("migrations").iterdir():
+        if match := _NAME.fullmatch(file.name):
+            text = file.read_text(encoding="utf-8")
+            statements = tuple(part.strip() for part in re.split(r";\s*\n", text) if part.strip())
+            found.append(Migration(int(match[1]), file.name, zlib.crc32(text.encode()), statements))
+    found.sort(key=lambda migration: migration.number)
+    assert [migration.number for migration in found] == list(range(1, len(found) + 1)), "a number is missing or double"
+    return found
+
+
+def pending(every: list[Migration], applied: dict[int, int]) -> list[Migration]:
+    """Those not among `applied` (number → checksum).
+
+    raises   StoreError where an applied one is unknown (an older pugd on newer tables) or has changed
+    """
+    known = {migration.number: migration for migration in every}
+    for number, checksum in applied.items():
+        if number not in known:
+            raise StoreError(f"ClickHouse holds migration {number}, which this pugd does not know: start a newer pugd")
+        if known[number].checksum != checksum:
+            raise StoreError(f"migration {known[number].name} has changed since it was applied: restore the file")
+    return [migration for migration in every if migration.number not in applied]

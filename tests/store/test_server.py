@@ -1,0 +1,165 @@
+"""The store and the drain against a server over HTTP (tests/live/clickhouse_front.py: the real engine behind)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import journals
+import pytest
+import trio
+
+from pugd import tables
+from pugd.drain import ORDER, Drain
+from pugd.errors import StoreError, StoreUnavailableError
+from pugd.store.clickhouse import Store
+
+FRONT = Path(__file__).resolve().parents[1] / "live" / "clickhouse_front.py"
+
+
+class Server:
+    """The front in its process; may be killed and started again on the same data and port."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(FRONT), str(self.directory), str(self.port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "FRONT_PASSWORD": "s3cret/with:odd@signs"},
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline().split()[1])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://default:s3cret%2Fwith%3Aodd%40signs@127.0.0.1:{self.port}/other"
+
+    def spoil(self, how: str) -> dict:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/front?next={how}", data=b"") as answer:
+            return json.loads(answer.read())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("front"))
+    yield running
+    running.kill()
+
+
+async def held_by(store: Store, epoch: int) -> dict[str, list[int]]:
+    held = {}
+    for table in ORDER:
+        sql = f"select position from {table.name} where epoch = {{epoch:UInt64}} order by position"
+        held[table.name] = [row[0] for row in (await store.query(sql, {"epoch": epoch})).rows]
+    return held
+
+
+async def running(drain: Drain, seconds: float = 30) -> bool:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drain.run)
+        done = await drain.wait_stored(drain.flushed, trio.current_time() + seconds)
+        nursery.cancel_scope.cancel()
+    return done
+
+
+async def test_tables_are_made_in_the_database_of_the_url(server, tmp_path):
+    store = Store(directory=tmp_path, url=server.url)
+    await store.prepare()
+    for table in tables.TABLES:
+        answer = await store.query(
+            "select name, type from system.columns where database = 'other' and table = {table:String} "
+            "order by position",
+            {"table": table.name},
+        )
+        assert answer.rows == [(column.name, column.type) for column in table.columns]
+    assert not list(tmp_path.iterdir())
+    await store.close()
+
+
+@pytest.mark.parametrize("spoiled", ["", "lose-before", "lose-after", "hold", "busy", "parts", "memory"])
+async def test_every_row_once_whatever_becomes_of_an_insert(server, tmp_path, spoiled):
+    data = journals.made(tmp_path)
+    rows = journals.mixed(300, seed=11)
+    held = journals.write(data, [rows[n : n + 30] for n in range(0, 300, 30)])
+    store = Store(directory=tmp_path, url=server.url)
+    await store.prepare()
+    before = len(server.spoil(spoiled)["inserts"])
+    drain = Drain(data, store, interval_ms=1)
+    assert await running(drain)
+    assert await held_by(store, data.origin().epoch) == held
+    statistics = drain.statistics()
+    assert (statistics.retries >= 1) == bool(spoiled)
+    # The client library sent nothing twice by itself: inserts seen by the server are those the drain knows of.
+    assert len(server.spoil("")["inserts"]) - before == statistics.blocks + bool(spoiled)
+    await store.close()
+
+
+async def test_an_insert_of_an_earlier_process_is_waited_for(server, tmp_path):
+    """A keeper is killed while its insert runs on: the next asks it to end, and only then looks."""
+    data = journals.made(tmp_path)
+    held = journals.write(data, [journals.mixed(100, seed=12)])
+    store = Store(directory=tmp_path, url=server.url)
+    await store.prepare()
+    origin = data.origin()
+    server.spoil("hold")
+    name = f"pugd-{origin.epoch}-{origin.name}-left-behind"
+    with pytest.raises(StoreUnavailableError):
+        await store.insert("events", ["actor"], [b"\x01\x00"], token="t", query_id=name)
+    assert name in server.spoil("")["running"]
+    drain = Drain(data, store, interval_ms=1)
+    assert await running(drain)
+    assert name not in server.spoil("")["running"]
+    assert drain.statistics().retries == 1
+    assert await held_by(store, origin.epoch) == held
+    await store.close()
+
+
+async def test_a_server_that_goes_away_and_comes_back(tmp_path, tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("front"))
+    try:
+        data = journals.made(tmp_path)
+        held = journals.write(data, [journals.mixed(50, seed=13)])
+        store = Store(directory=tmp_path, url=server.url)
+        drain = Drain(data, store, interval_ms=1)
+        assert await running(drain)
+        server.kill()
+        more = journals.write(data, [journals.mixed(50, seed=14)])
+        with pytest.raises(StoreUnavailableError):
+            await store.query("select 1")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drain.run)
+            assert not await drain.wait_stored(drain.flushed, trio.current_time() + 0.7)
+            assert drain.statistics().away
+            await trio.to_thread.run_sync(server.start)
+            assert await drain.wait_stored(drain.flushed, trio.current_time() + 30)
+            nursery.cancel_scope.cancel()
+        assert await held_by(store, data.origin().epoch) == {name: held[name] + more[name] for name in held}
+        await store.close()
+    finally:
+        server.kill()
+
+
+async def test_a_wrong_password_is_not_taken_for_an_outage_of_the_data(server, tmp_path):
+    store = Store(directory=tmp_path, url=f"http://default:wrong@127.0.0.1:{server.port}/other")
+    with pytest.raises(StoreError) as refused:
+        await store.prepare()
+    assert refused.value.code == 516
+    assert "wrong@" not in str(refused.value)
