@@ -1,0 +1,132 @@
+"""What a Segment-style `context` says: the fields that become columns, and the text that is kept.
+
+Few distinct contexts carry most traffic (a server library sends the same one with each event), so what was understood
+of one is remembered by its bytes, up to CACHE_MAX of them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw, Struct
+
+from pugd import errors
+from pugd.model import Refusal, encoded
+
+CACHE_MAX = 4096
+CACHED_BYTES_MAX = 4096
+"""A longer context is understood each time, so that the cache stays below 20 MB whatever is sent."""
+CONTEXT_BYTES_MAX = 1024 * 1024
+FIELD_LENGTH_MAX = 2048
+
+_WEB = ("analytics.js", "analytics-next", "javascript", "browser", "web", "snippet")
+_MOBILE = ("ios", "android", "swift", "kotlin", "flutter", "react-native", "reactnative", "mobile", "unity", "xamarin")
+_SERVER = ("node", "python", "go", "java", "ruby", "php", "rust", "net", "server", "elixir", "perl", "curl")
+
+
+class Context(Struct, frozen=True, gc=False):
+    """A context, understood."""
+
+    platform: str
+    """'web' | 'mobile' | 'server' | ''."""
+    middle: dict[str, Raw]
+    """By transport: an event's part 11 (model.Batch)."""
+    tail: Raw
+    """Its part 13."""
+    traits: bytes
+    """JSON text of context.traits; empty where there is none."""
+
+
+_cache: dict[tuple[str | None, bytes], Context] = {}
+_members = msgspec.json.Decoder(dict[str, Raw])
+_any = msgspec.json.Decoder()
+_encode = msgspec.json.Encoder().encode
+
+
+def understand(raw: Raw, channel: str | None) -> Context | Refusal:
+    """Read a context.
+
+    `raw`      JSON; empty where there was none
+    `channel`  the message's own word for its platform, or None
+    cost       0.2 µs for one seen before, else about 8 µs
+    """
+    text = bytes(raw)
+    found = _cache.get((channel, text))
+    if found is not None:
+        return found
+    if text in (b"", b"null"):
+        about = _understand({}, b"{}", channel)
+    elif not text.startswith(b"{"):
+        return Refusal(errors.INVALID_FIELD, "context must be a JSON object, such as {}.", "context")
+    elif len(text) > CONTEXT_BYTES_MAX:
+        return Refusal(errors.TOO_LARGE, f"context is longer than {CONTEXT_BYTES_MAX} bytes: shorten it.", "context")
+    else:
+        about = _understand(_any.decode(text), text, channel)
+    if len(text) <= CACHED_BYTES_MAX and len(channel or "") <= 64:
+        if len(_cache) >= CACHE_MAX:
+            _cache.clear()
+        _cache[channel, text] = about
+    return about
+
+
+def _understand(members: dict[str, object], text: bytes, channel: str | None) -> Context:
+    raw_members = _members.decode(text)
+    if raw_members.pop("ip", None) is not None:
+        text = _encode(raw_members)
+    page, library, app = _object(members, "page"), _object(members, "library"), _object(members, "app")
+    name = _string(library, "name")
+    user_agent = _string(members, "userAgent")
+    platform = _platform(channel or _string(members, "channel"), name.lower(), members, user_agent)
+    traits = bytes(raw_members["traits"]) if "traits" in raw_members else b""
+    session_id = _string(members, "sessionId")
+    bot = cookieless = 0
+    return Context(
+        platform,
+        {
+            transport: encoded(session_id, transport, platform, name, bot, cookieless)
+            for transport in ("http", "udp", "import")
+        },
+        encoded(
+            text,
+            _string(page, "url"),
+            _string(page, "path"),
+            _string(page, "title"),
+            _string(page, "referrer"),
+            _string(members, "locale"),
+            user_agent,
+            _string(app, "version"),
+        ),
+        traits,
+    )
+
+
+def _object(members: dict[str, object], key: str) -> dict[str, object]:
+    value = members.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _string(members: dict[str, object], key: str) -> str:
+    value = members.get(key)
+    if isinstance(value, str):
+        return value[:FIELD_LENGTH_MAX]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)[:FIELD_LENGTH_MAX]
+    return ""
+
+
+def _platform(channel: str, library: str, members: dict[str, object], user_agent: str) -> str:
+    """Where it happened: what the message says, else what its library, its device or its page tells."""
+    if channel in ("web", "mobile", "server"):
+        return channel
+    if any(part in library for part in _WEB):
+        return "web"
+    if any(part in library for part in _MOBILE):
+        return "mobile"
+    if _string(_object(members, "device"), "type").lower() in ("ios", "android"):
+        return "mobile"
+    if _string(_object(members, "os"), "name").lower() in ("ios", "ipados", "android"):
+        return "mobile"
+    if any(part in library for part in _SERVER):
+        return "server"
+    if "page" in members or user_agent.startswith("Mozilla/"):
+        return "web"
+    return ""

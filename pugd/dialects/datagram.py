@@ -1,0 +1,71 @@
+"""Our datagram: one JSON event, or several with line feeds between, each a Segment message with its own `writeKey`.
+
+`{"writeKey":"…","type":"track","anonymousId":"anon-1","event":"scroll","properties":{"percent":72}}`; without a type it
+is a track. Nothing is ever answered, because a source address can be forged; what is refused is counted. A wake-up's
+datagrams are read as one text, and line by line where something in it is wrong. Lines are independent of one another,
+whoever sent them: each must be a whole event by itself, however it would fit together with its neighbours.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pugd import errors
+from pugd.dialects import segment, storable
+from pugd.model import Refusal
+
+_messages = msgspec.json.Decoder(list[segment.Message])
+_values = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def decode(lines: bytes) -> list[segment.Decoded | Refusal]:
+    """Read datagrams put end to end, each ended by a line feed.
+
+    returns  a Decoded for each run of events with the same write key; a Refusal for each line that is none
+    cost     as for a batch by HTTP
+    """
+    lines = lines.strip()
+    if not lines:
+        return []
+    # JSON has no raw line feed inside a string, so the lines of good events are the elements of an array.
+    array = b"[" + lines.replace(b"\n", b",") + b"]"
+    found = storable.scan(array)
+    # Only if every value is just its line: a line may not open what another closes.
+    if found.storable and not found.duplicate_keys and _lengths(array) == list(map(len, lines.split(b"\n"))):
+        try:
+            return _by_key(_messages.decode(array))
+        except msgspec.MsgspecError:
+            pass
+    return [_line(line) for line in lines.split(b"\n") if line.strip()]
+
+
+def _lengths(array: bytes) -> list[int]:
+    return list(map(len, _values.decode(array)))
+
+
+def _by_key(messages: list[segment.Message]) -> list[segment.Decoded | Refusal]:
+    key = messages[0].writeKey
+    if all(message.writeKey == key for message in messages):
+        return [_decoded(messages)]
+    runs: list[segment.Decoded | Refusal] = []
+    begin = 0
+    for at in range(1, len(messages) + 1):
+        if at == len(messages) or messages[at].writeKey != messages[begin].writeKey:
+            runs.append(_decoded(messages[begin:at]))
+            begin = at
+    return runs
+
+
+def _line(line: bytes) -> segment.Decoded | Refusal:
+    decoded = segment.decode(line, "")
+    return decoded if isinstance(decoded, Refusal) else _decoded(decoded.messages)
+
+
+def _decoded(messages: list[segment.Message]) -> segment.Decoded | Refusal:
+    key = messages[0].writeKey
+    if key is None:
+        return Refusal(errors.INVALID_KEY, "writeKey is missing: each event of a datagram carries its own.", "writeKey")
+    for message in messages:
+        if message.type is None:
+            message.type = "track"
+    return segment.Decoded(messages, key, None, segment.NOTHING, None, [], single=False)

@@ -1,0 +1,901 @@
+"""The epoll task: takes everything that is ready in a wake-up, hands it over at once, answers everything at the end.
+
+One Trio task owns an epoll set of listeners, connections, the datagram socket and the journal's eventfd; an epoll
+descriptor is itself pollable, so Trio waits on it and nothing else. A wake-up goes
+
+    poll → read every ready connection once → parse → handle(all whole requests, datagrams, now) → send
+
+and what became ready meanwhile is the next one: natural batching, nothing waits for more to come. `handle` is
+synchronous. It answers each request at once, or when the journal has flushed a position; answers leave in the order of
+their requests on a connection, whatever order they are given in. One `send` a connection a wake-up.
+
+Everything is bounded: heads, bodies, what partial bodies hold together, connections, pipelined requests, unread
+answers; and timed: a head, the rate of a body, an answer, a client that does not read, an idle connection. A second is
+the unit of those clocks: one sweep a second over all connections. A refusal is answered, then the connection's input is
+read past for a while before it is closed, since closing on unread input would take the answer back.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from heapq import heappop, heappush
+from typing import Final
+
+import msgspec
+import trio
+
+from pugd.edge.chunked import ChunkedBody
+from pugd.edge.head import Head, Heads, may_become
+from pugd.edge.response import CONTINUE, Refused, invalid, refused, spliced, without_body
+from pugd.edge.udp import Datagrams, DatagramSocket
+from pugd.errors import TIMEOUT, TOO_LARGE, UNAVAILABLE
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+_EVENTS_MAX: Final = 256
+"""Connections a wake-up reads. The kernel hands out ready ones in turn, so the rest come next."""
+_ACCEPTS_MAX: Final = 128
+"""New connections a wake-up and listener."""
+_SPARE_CONNECTIONS: Final = 256
+"""Beyond the most: those that are only told to come back later."""
+_CHECKPOINT_S: Final = 0.002
+"""How long busy wake-ups may follow one another before other tasks of the process have a turn."""
+_PART_BYTES_MAX: Final = 256 * KIB
+_PART_BYTES_MIN: Final = 16 * KIB
+_DATED_COUNT_MAX: Final = 256
+_STAY_S: Final = 0.001
+"""How long a wake-up waits for the next one by itself: a turn of Trio's costs as much as two requests, and under load
+the next is never far. Other tasks wait that much longer for theirs."""
+_LINGER_S: Final = 3.0
+_LINGER_BYTES_MAX: Final = 64 * MIB
+
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
+_GONE: Final = select.EPOLLERR | select.EPOLLHUP
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What the edge takes and how long it waits."""
+
+    head_bytes_max: int = 136 * KIB
+    """Request line and headers together: 64 KiB of line, for events in a URL, and as much again of headers."""
+    target_bytes_max: int = 72 * KIB
+    body_bytes_max: int = 32 * MIB
+    """As received; what it inflates to is bounded elsewhere."""
+    held_bytes_max: int = 256 * MIB
+    """All partial heads and bodies together. From three quarters on, no new body begins."""
+    connections_max: int = 16_384
+    """More are answered 503 and closed: a client that is told comes back, one left in the backlog times out."""
+    pipelined_max: int = 64
+    """Requests of one connection without an answer; no more is read from it until half are answered."""
+    output_bytes_max: int = 1 * MIB
+    """Answers that a client did not read; then it is closed."""
+    head_s: float = 10.0
+    """From a head's first byte, or from the connection, to its last."""
+    body_grace_s: float = 10.0
+    body_rate_min: float = 1024.0
+    """Bytes a second, over the whole body, once the grace is over."""
+    idle_s: float = 75.0
+    answer_s: float = 30.0
+    """From a whole request to its answer, and for a client to read one."""
+
+
+class EdgeStatistics(msgspec.Struct, frozen=True):
+    """How the edge is."""
+
+    connections: int
+    connections_accepted: int
+    connections_refused: int
+    requests: int
+    requests_refused: dict[int, int]
+    """By status: what the edge answered by itself."""
+    heads_parsed: int
+    """Heads not seen lately."""
+    wake_ups: int
+    bytes_received: int
+    waiting_for_flush: int
+    held_bytes: int
+    timeouts: int
+    datagrams: int
+    datagrams_truncated: int
+    datagrams_dropped: int
+    """By the kernel, for want of room in the socket's buffer."""
+
+
+class Request(msgspec.Struct, gc=False, eq=False):
+    """One whole request. `head` is what its head said, `body` as received: not inflated, chunks put together."""
+
+    _connection: _Connection | None
+    """Until it is answered or lost: which also breaks the circle with the connection's queue."""
+    head: Head
+    body: bytes
+    _response: bytes | None = None
+    """What is sent when its turn comes."""
+    _held: bytes | None = None
+    """What is sent once it is flushed."""
+
+    @property
+    def peer(self) -> str:
+        """The address of the other end; '' when it is gone."""
+        return self._connection.peer if self._connection is not None else ""
+
+    def answer(self, response: bytes) -> None:
+        """Send `response` (from `response.py`), after the answers to earlier requests of its connection."""
+        connection = self._connection
+        if connection is None:
+            return
+        head = self.head
+        if head.extra:
+            response = spliced(response, head.extra)
+        if head.is_head:
+            response = without_body(response)
+        self._response = response
+        if not connection.touched:
+            connection.touched = True
+            connection.edge.touched.append(connection)
+
+    def answer_when_flushed(self, position: int, response: bytes) -> None:
+        """Send `response` once the journal is flushed up to `position`."""
+        connection = self._connection
+        if connection is None:
+            return
+        self.body = b""
+        self._held = response
+        connection.edge.hold(position, self)
+
+
+class _Connection:
+    """One client: what is half read, what waits for an answer, what is not yet sent."""
+
+    __slots__ = (
+        "began_at",
+        "chunks",
+        "closed",
+        "deadline",
+        "edge",
+        "ended",
+        "fd",
+        "head",
+        "held",
+        "inbox",
+        "last",
+        "left",
+        "linger",
+        "linger_left",
+        "mask",
+        "outbox",
+        "parts",
+        "paused",
+        "peer",
+        "queue",
+        "read_deadline",
+        "recv_into",
+        "scanned",
+        "send",
+        "socket",
+        "touched",
+    )
+
+    def __init__(self, edge: Edge, sock: socket.socket, peer: str, now: float, head_s: float) -> None:
+        self.edge = edge
+        self.socket = sock
+        self.fd = sock.fileno()
+        self.peer = peer
+        self.recv_into = sock.recv_into
+        self.send = sock.send
+        self.inbox: bytearray | None = None
+        """Part of a head, or requests not yet parsed."""
+        self.scanned = 0
+        """No head ends in inbox before here."""
+        self.head: Head | None = None
+        """Of the body that is being read."""
+        self.parts: list[bytes] | None = None
+        """What came of a body whose length is known."""
+        self.left = 0
+        """Bytes of the body still to come."""
+        self.chunks: ChunkedBody | None = None
+        self.held = 0
+        """Bytes in inbox, parts and chunks, as counted by the edge."""
+        self.began_at = now
+        """When the body began."""
+        self.queue: deque[Request] = deque()
+        """Requests without an answer sent, in their order."""
+        self.outbox = b""
+        self.mask = _IN
+        self.read_deadline = now + head_s
+        self.deadline = math.inf
+        self.touched = False
+        self.paused = False
+        self.last = False
+        """No request is read after those in the queue."""
+        self.ended = False
+        """The client said it sends no more."""
+        self.linger = False
+        """Input is read past before closing."""
+        self.linger_left = -1
+        self.closed = False
+
+    def is_idle(self) -> bool:
+        """Nothing is half read, unanswered or unsent."""
+        return not self.is_partial() and not self.queue and not self.outbox
+
+    def is_partial(self) -> bool:
+        """A request is half read, or not yet parsed."""
+        return self.inbox is not None or self.parts is not None or self.chunks is not None
+
+
+class Edge:
+    """Listens for events over HTTP and UDP.
+
+    listeners     bound and listening; datagrams: bound, or None. Their owner closes them.
+    flushed_fd    readable when the journal flushed more, or failed; then
+    take_flushed  returns the flushed position, or raises, which ends `run` after every held request was told 503
+    handle        (requests, datagrams, received_at in ms): once a wake-up, when there is any
+    """
+
+    def __init__(
+        self,
+        *,
+        listeners: list[socket.socket],
+        datagrams: socket.socket | None,
+        flushed_fd: int,
+        take_flushed: Callable[[], int],
+        handle: Callable[[list[Request], Datagrams | None, int], None],
+        bounds: Bounds | None = None,
+    ) -> None:
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        for listener in listeners:
+            listener.setblocking(False)
+            if listener.family in (socket.AF_INET, socket.AF_INET6):
+                # Connections inherit it from their listener: an answer leaves at once.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._datagrams = DatagramSocket(datagrams) if datagrams is not None else None
+        self._datagrams_fd = datagrams.fileno() if datagrams is not None else -1
+        self._flushed_fd = flushed_fd
+        self._take_flushed = take_flushed
+        self._handle = handle
+        self._bounds = bounds or Bounds()
+        self._epoll = select.epoll()
+        self._connections: dict[int, _Connection] = {}
+        self._heads = Heads()
+        self._shared = bytearray(256 * KIB)
+        self._view = memoryview(self._shared)
+        self._requests: list[Request] = []
+        self.touched: list[_Connection] = []
+        self._flushed = 0
+        self._held: dict[int, list[Request]] = {}
+        self._held_order: list[int] = []
+        self._held_bytes = 0
+        self._accepting = False
+        self._draining = False
+        self._now = time.monotonic()
+        self._second_over = 0.0
+        self._date = b""
+        self._dated: dict[bytes, bytes] = {}
+        self._begin_second()
+
+        self._accepted = 0
+        self._refused_connections = 0
+        self._requests_count = 0
+        self._refused: dict[int, int] = {}
+        self._wake_ups = 0
+        self._bytes_received = 0
+        self._timeouts = 0
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled. raises  what `take_flushed` or `handle` raise"""
+        try:
+            self._epoll.register(self._flushed_fd, _IN)
+            if self._datagrams is not None:
+                self._epoll.register(self._datagrams_fd, _IN)
+            self._accept_again()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep_each_second)
+                task_status.started()
+                while True:
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    until = time.monotonic() + _CHECKPOINT_S
+                    while self._wake_up():
+                        if self._now > until:
+                            await trio.lowlevel.checkpoint()
+                            until = time.monotonic() + _CHECKPOINT_S
+        finally:
+            for connection in list(self._connections.values()):
+                self._close(connection)
+            self._epoll.close()
+
+    def stop_accepting(self) -> None:
+        """Take no new connections and no datagrams; answer what is there, each with `Connection: close`."""
+        self._draining = True
+        self._stop_listening()
+        if self._datagrams is not None and self._datagrams_fd >= 0:
+            self._epoll.unregister(self._datagrams_fd)
+            self._datagrams_fd = -1
+
+    async def wait_drained(self, deadline: float) -> bool:
+        """Wait until every request that began to arrive is answered and the answers are sent; `deadline` in Trio's
+        time.
+
+        returns  whether it came to that; closes the connections either way
+        """
+        assert self._draining, "stop_accepting comes first"
+        with trio.move_on_at(deadline):
+            while True:
+                for connection in list(self._connections.values()):
+                    if connection.is_idle():
+                        self._close(connection)
+                if not self._connections:
+                    break
+                await trio.sleep(0.01)
+        drained = not self._connections
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        return drained
+
+    def fail_unacked(self) -> int:
+        """Answer 503 to every request that waits for a flush, now. returns  how many those were"""
+        answer = refused(503, UNAVAILABLE, "the event could not be kept; send it again later").response()
+        count = 0
+        for held in self._held.values():
+            for request in held:
+                count += 1
+                request.answer(answer)
+        self._held.clear()
+        self._held_order.clear()
+        self._send_touched()
+        return count
+
+    def statistics(self) -> EdgeStatistics:
+        datagrams = self._datagrams
+        return EdgeStatistics(
+            connections=len(self._connections),
+            connections_accepted=self._accepted,
+            connections_refused=self._refused_connections,
+            requests=self._requests_count,
+            requests_refused=dict(self._refused),
+            heads_parsed=self._heads.missed,
+            wake_ups=self._wake_ups,
+            bytes_received=self._bytes_received,
+            waiting_for_flush=sum(len(held) for held in self._held.values()),
+            held_bytes=self._held_bytes,
+            timeouts=self._timeouts,
+            datagrams=datagrams.received if datagrams is not None else 0,
+            datagrams_truncated=datagrams.truncated if datagrams is not None else 0,
+            datagrams_dropped=datagrams.dropped if datagrams is not None else 0,
+        )
+
+    # -- a wake-up -----------------------------------------------------------------------------------------------------
+
+    def _wake_up(self) -> bool:
+        """returns  whether there was anything to do"""
+        events = self._epoll.poll(0 if self._requests else _STAY_S, _EVENTS_MAX)
+        if not events and not self._requests:
+            return False
+        self._wake_ups += 1
+        self._now = time.monotonic()
+        if self._now >= self._second_over:
+            self._begin_second()
+        connections = self._connections
+        datagrams: Datagrams | None = None
+        for fd, mask in events:
+            connection = connections.get(fd)
+            if connection is not None:
+                if mask == _IN:
+                    self._receive(connection)
+                else:
+                    if mask & _OUT:
+                        self._send_rest(connection)
+                    if mask & _IN:
+                        self._receive(connection)
+                    elif mask & _GONE:
+                        self._close(connection)
+            elif fd == self._flushed_fd:
+                self._release()
+            elif fd == self._datagrams_fd:
+                assert self._datagrams is not None
+                datagrams = self._datagrams.receive()
+            elif fd in self._listeners:
+                self._accept(self._listeners[fd])
+        self._send_touched()  # what was flushed leaves before what is new is worked on
+        requests = self._requests
+        if requests or datagrams is not None:
+            self._requests = []
+            self._requests_count += len(requests)
+            self._handle(requests, datagrams, time.time_ns() // 1_000_000)
+        self._send_touched()
+        return True
+
+    def hold(self, position: int, request: Request) -> None:
+        """Part of Request.answer_when_flushed."""
+        held = self._held.get(position)
+        if held is not None:
+            held.append(request)
+        elif position <= self._flushed:
+            assert request._held is not None
+            request.answer(request._held)
+        else:
+            self._held[position] = [request]
+            heappush(self._held_order, position)
+
+    def _release(self) -> None:
+        try:
+            self._flushed = flushed = self._take_flushed()
+        except Exception:
+            self.fail_unacked()
+            raise
+        order = self._held_order
+        while order and order[0] <= flushed:
+            for request in self._held.pop(heappop(order)):
+                assert request._held is not None
+                request.answer(request._held)
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    def _accept_again(self) -> None:
+        if not self._accepting and not self._draining:
+            self._accepting = True
+            for fd in self._listeners:
+                self._epoll.register(fd, _IN)
+
+    def _stop_listening(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for fd in self._listeners:
+                self._epoll.unregister(fd)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS_MAX):
+            if not self._accepting:
+                return
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._stop_listening()  # until the next sweep: a full table of files would wake us for ever
+                    return
+                continue  # that client is gone already
+            sock.setblocking(False)
+            peer = address[0] if isinstance(address, tuple) else ""
+            connection = _Connection(self, sock, peer, self._now, self._bounds.head_s)
+            self._connections[connection.fd] = connection
+            self._epoll.register(connection.fd, _IN)
+            self._accepted += 1
+            count = len(self._connections)
+            if count > self._bounds.connections_max:
+                self._refused_connections += 1
+                self._refuse(connection, refused(503, UNAVAILABLE, "too many connections; try again later"))
+                if count >= self._bounds.connections_max + _SPARE_CONNECTIONS:
+                    self._stop_listening()
+
+    def _close(self, connection: _Connection) -> None:
+        if connection.closed:
+            return
+        connection.closed = True
+        del self._connections[connection.fd]
+        self._held_bytes -= connection.held
+        connection.held = 0
+        connection.inbox = connection.parts = connection.chunks = None
+        connection.outbox = b""
+        for request in connection.queue:
+            request._connection = None
+        connection.queue.clear()
+        connection.socket.close()  # which takes it out of the epoll set
+
+    def _watch(self, connection: _Connection, mask: int) -> None:
+        if mask != connection.mask:
+            connection.mask = mask
+            self._epoll.modify(connection.fd, mask)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _receive(self, connection: _Connection) -> None:
+        if connection.parts is not None:
+            self._receive_body(connection, connection.parts)
+            return
+        try:
+            count = connection.recv_into(self._shared)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(connection)
+            return
+        self._bytes_received += count
+        if connection.linger_left >= 0:
+            connection.linger_left -= count
+            if count == 0 or connection.linger_left < 0:
+                self._close(connection)
+        elif count == 0:
+            self._end_of_input(connection)
+        elif connection.inbox is None:
+            self._parse(connection, self._shared, self._view, count)
+        else:
+            connection.inbox += self._view[:count]
+            self._parse_inbox(connection)
+
+    def _receive_body(self, connection: _Connection, parts: list[bytes]) -> None:
+        """More of a body whose length is known: no byte past it is taken, and none is copied but to join the parts."""
+        try:
+            part = connection.socket.recv(min(connection.left, _PART_BYTES_MAX))
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(connection)
+            return
+        count = len(part)
+        if not count:
+            self._end_of_input(connection)
+            return
+        self._bytes_received += count
+        connection.left -= count
+        if parts and len(parts[-1]) < _PART_BYTES_MIN:
+            parts[-1] += part  # so that many small parts take no more room than their bytes
+        else:
+            parts.append(part)
+        if connection.left:
+            connection.held += count
+            self._held_bytes += count
+            self._bound_held(connection)
+            return
+        self._held_bytes -= connection.held
+        connection.held = 0
+        connection.parts = None
+        connection.read_deadline = math.inf
+        assert connection.head is not None
+        self._take(connection, connection.head, b"".join(parts))
+
+    def _end_of_input(self, connection: _Connection) -> None:
+        """The client sends no more, but may still read."""
+        connection.ended = True
+        if connection.queue or connection.outbox:
+            connection.read_deadline = math.inf
+            self._watch(connection, connection.mask & ~_IN)
+        else:
+            self._close(connection)
+
+    def _parse_inbox(self, connection: _Connection) -> None:
+        inbox = connection.inbox
+        assert inbox is not None
+        with memoryview(inbox) as view:
+            connection.inbox = None
+            self._parse(connection, inbox, view, len(inbox))
+
+    def _parse(self, connection: _Connection, data: bytearray, view: memoryview, end: int) -> None:
+        """Take every whole request of data[:end]; keep the rest."""
+        bounds = self._bounds
+        at = 0
+        while at < end:
+            if connection.chunks is not None:
+                taken = connection.chunks.take(view, at, end)
+                if isinstance(taken, Refused):
+                    self._refuse(connection, taken, connection.head)
+                    return
+                at = taken
+                if not connection.chunks.done:
+                    break
+                body = bytes(connection.chunks.body)
+                assert connection.head is not None
+                head = connection.head
+                connection.chunks = None
+                connection.read_deadline = math.inf
+            else:
+                if data[at] == 13 and data.startswith(b"\r\n", at, end):
+                    at += 2  # RFC 9112, section 2.2: empty lines before a request are passed over
+                    continue
+                stop = data.find(b"\r\n\r\n", at + connection.scanned, end)
+                connection.scanned = 0
+                if stop < 0:
+                    wrong = self._partial_head(connection, view, at, end)
+                    if wrong is not None:
+                        self._refuse(connection, wrong)
+                        return
+                    break
+                stop += 4
+                if stop - at > bounds.target_bytes_max:
+                    wrong = self._long_head(data, at, stop)
+                    if wrong is not None:
+                        self._refuse(connection, wrong)
+                        return
+                parsed = self._heads.parse(bytes(view[at:stop]))
+                if isinstance(parsed, Refused):
+                    self._refuse(connection, parsed)
+                    return
+                at = stop
+                connection.read_deadline = math.inf
+                head, length = parsed
+                if head.chunked or length > end - at:
+                    wrong = self._begin_body(connection, head, length, at == end)
+                    if wrong is not None:
+                        self._refuse(connection, wrong, head)
+                        return
+                    if connection.parts is not None:
+                        if at < end:
+                            connection.parts.append(bytes(view[at:end]))
+                            connection.left -= end - at
+                            at = end
+                        break
+                    continue
+                body = bytes(view[at : at + length])
+                at += length
+            self._take(connection, head, body)
+            if connection.last:
+                connection.linger = at < end
+                at = end
+            elif connection.paused:
+                break
+        if at < end:
+            connection.inbox = bytearray(view[at:end])
+            connection.scanned = 0 if connection.paused else max(0, end - at - 3)
+        if connection.held or connection.is_partial():
+            self._count_held(connection)
+
+    def _take(self, connection: _Connection, head: Head, body: bytes) -> None:
+        """A whole request."""
+        request = Request(connection, head, body)
+        self._requests.append(request)
+        queue = connection.queue
+        queue.append(request)
+        connection.deadline = self._now + self._bounds.answer_s
+        if not head.keep_alive:
+            connection.last = True
+            self._watch(connection, connection.mask & ~_IN)
+        elif len(queue) >= self._bounds.pipelined_max:
+            connection.paused = True
+            self._watch(connection, connection.mask & ~_IN)
+
+    def _count_held(self, connection: _Connection) -> None:
+        held = len(connection.inbox) if connection.inbox is not None else 0
+        if connection.parts is not None:
+            held += sum(map(len, connection.parts))
+        if connection.chunks is not None:
+            held += len(connection.chunks.body)
+        self._held_bytes += held - connection.held
+        connection.held = held
+        self._bound_held(connection)
+
+    def _bound_held(self, connection: _Connection) -> None:
+        if self._held_bytes > self._bounds.held_bytes_max and connection.held > 4 * KIB:
+            self._refuse(connection, refused(503, UNAVAILABLE, "too much is being received at once; try again later"))
+
+    def _partial_head(self, connection: _Connection, view: memoryview, at: int, end: int) -> Refused | None:
+        if connection.read_deadline == math.inf:
+            connection.read_deadline = self._now + self._bounds.head_s
+        length = end - at
+        if length > self._bounds.head_bytes_max:
+            return invalid(f"the head of a request may be at most {self._bounds.head_bytes_max} bytes long", 431)
+        partial = bytes(view[at:end])
+        if length > self._bounds.target_bytes_max:
+            wrong = self._long_head(partial, 0, length)
+            if wrong is not None:
+                return wrong
+        return may_become(partial)
+
+    def _long_head(self, data: bytes | bytearray, at: int, end: int) -> Refused | None:
+        bounds = self._bounds
+        line = data.find(b"\r\n", at, end)
+        if (line if line >= 0 else end) - at > bounds.target_bytes_max:
+            return invalid(f"a request line may be at most {bounds.target_bytes_max} bytes long", 414)
+        if end - at > bounds.head_bytes_max:
+            return invalid(f"the head of a request may be at most {bounds.head_bytes_max} bytes long", 431)
+        return None
+
+    def _begin_body(self, connection: _Connection, head: Head, length: int, nothing_came: bool) -> Refused | None:
+        bounds = self._bounds
+        if length > bounds.body_bytes_max:
+            return refused(413, TOO_LARGE, f"a body may be at most {bounds.body_bytes_max} bytes long")
+        if self._held_bytes + length > bounds.held_bytes_max * 3 // 4 and length:
+            return refused(503, UNAVAILABLE, "too much is being received at once; try again later")
+        if head.expects_continue and nothing_came:
+            interim = Request(connection, head, b"")
+            interim._response = CONTINUE
+            connection.queue.append(interim)
+            self._touch(connection)
+        connection.head = head
+        connection.began_at = self._now
+        connection.read_deadline = self._now + bounds.body_grace_s
+        if head.chunked:
+            connection.chunks = ChunkedBody(bounds.body_bytes_max)
+        else:
+            connection.parts = []
+            connection.left = length
+        return None
+
+    def _refuse(self, connection: _Connection, why: Refused, head: Head | None = None) -> None:
+        """Answer `why` after what was asked before, then close. Nothing more is read as a request."""
+        self._refused[why.status] = self._refused.get(why.status, 0) + 1
+        connection.inbox = connection.parts = connection.chunks = None
+        self._held_bytes -= connection.held
+        connection.held = 0
+        connection.read_deadline = math.inf
+        connection.deadline = self._now + self._bounds.answer_s
+        connection.last = connection.linger = True
+        answer = why.response()
+        if head is not None and head.extra:
+            answer = spliced(answer, head.extra)
+        if head is None or head.keep_alive:
+            answer = spliced(answer, b"Connection: close\r\n")
+        if head is not None and head.is_head:
+            answer = without_body(answer)
+        request = Request(connection, head or _NO_HEAD, b"")
+        request._response = answer
+        connection.queue.append(request)
+        self._watch(connection, connection.mask & ~_IN)
+        self._touch(connection)
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def _touch(self, connection: _Connection) -> None:
+        if not connection.touched:
+            connection.touched = True
+            self.touched.append(connection)
+
+    def _send_touched(self) -> None:
+        while self.touched:
+            touched = self.touched
+            self.touched = []
+            for connection in touched:
+                connection.touched = False
+                if not connection.closed:
+                    self._send(connection)
+
+    def _send(self, connection: _Connection) -> None:
+        """Send the answers that are next in order."""
+        queue = connection.queue
+        parts: list[bytes] = []
+        dated = self._dated
+        while queue:
+            answer = queue[0]._response
+            if answer is None:
+                break
+            queue.popleft()._connection = None
+            if self._draining and not queue and not connection.last and answer is not CONTINUE:
+                answer = spliced(answer, b"Connection: close\r\n")
+                connection.last = True
+            parts.append(dated.get(answer) or self._date_answer(answer))
+        if not parts:
+            return
+        out = parts[0] if len(parts) == 1 else b"".join(parts)
+        if connection.outbox:
+            connection.outbox += out
+            if len(connection.outbox) > self._bounds.output_bytes_max:
+                self._close(connection)
+            return
+        self._send_bytes(connection, out)
+
+    def _begin_second(self) -> None:
+        self._second_over = self._now + 1 - time.time() % 1
+        self._date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
+        self._dated.clear()
+
+    def _date_answer(self, answer: bytes) -> bytes:
+        """With the time of day, as RFC 9110 asks; kept for its second, since most answers are one of few."""
+        if answer is CONTINUE:
+            return answer
+        dated = spliced(answer, self._date)
+        if len(self._dated) < _DATED_COUNT_MAX and len(answer) <= KIB:
+            self._dated[answer] = dated
+        return dated
+
+    def _send_bytes(self, connection: _Connection, out: bytes) -> None:
+        try:
+            sent = connection.send(out)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(connection)
+            return
+        if sent < len(out):
+            if sent or not connection.outbox:
+                connection.deadline = self._now + self._bounds.answer_s
+            connection.outbox = out[sent:]
+            if len(connection.outbox) > self._bounds.output_bytes_max:
+                self._close(connection)
+                return
+            connection.paused = True  # who does not read is not read from
+            self._watch(connection, (connection.mask | _OUT) & ~_IN)
+            return
+        if connection.outbox:
+            connection.outbox = b""
+            self._watch(connection, connection.mask & ~_OUT)
+        queue = connection.queue
+        if not queue:
+            if connection.last or connection.ended:
+                self._finish(connection)
+                return
+            connection.deadline = self._now + self._bounds.idle_s
+        if connection.paused and len(queue) <= self._bounds.pipelined_max // 2 and not connection.last:
+            connection.paused = False
+            self._watch(connection, connection.mask | _IN)
+            if connection.inbox is not None:
+                self._parse_inbox(connection)
+
+    def _send_rest(self, connection: _Connection) -> None:
+        if connection.outbox:
+            self._send_bytes(connection, connection.outbox)
+
+    def _finish(self, connection: _Connection) -> None:
+        """Everything is answered and no more is asked: close, past unread input where there may be some."""
+        if not connection.linger or connection.ended:
+            self._close(connection)
+            return
+        try:
+            connection.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(connection)
+            return
+        connection.linger_left = _LINGER_BYTES_MAX
+        connection.deadline = self._now + _LINGER_S
+        self._watch(connection, _IN)
+
+    # -- deadlines -----------------------------------------------------------------------------------------------------
+
+    async def _sweep_each_second(self) -> None:
+        while True:
+            await trio.sleep(1)
+            self.sweep(time.monotonic())
+
+    def sweep(self, now: float) -> None:
+        """Close or refuse every connection that is past its time. cost  0.2 µs a connection"""
+        self._now = now
+        late = [
+            connection
+            for connection in self._connections.values()
+            if connection.deadline <= now or connection.read_deadline <= now
+        ]
+        for connection in late:
+            self._late(connection)
+        self._send_touched()
+        if len(self._connections) < self._bounds.connections_max + _SPARE_CONNECTIONS // 2:
+            self._accept_again()
+
+    def _late(self, connection: _Connection) -> None:
+        now = self._now
+        bounds = self._bounds
+        if connection.linger_left >= 0 or (connection.outbox and connection.deadline <= now):
+            self._timeouts += connection.linger_left < 0
+            self._close(connection)
+        elif connection.queue and connection.deadline <= now:
+            self._timeouts += 1
+            answer = refused(503, UNAVAILABLE, "no answer in time; send it again later")
+            for request in connection.queue:
+                if request._response is None:
+                    request.answer(answer.response())
+            connection.last = connection.linger = True
+            connection.deadline = now + bounds.answer_s
+            self._watch(connection, connection.mask & ~_IN)
+            self._touch(connection)
+        elif connection.read_deadline <= now:
+            if connection.parts is not None or connection.chunks is not None:
+                came = connection.held if connection.chunks is None else connection.chunks.raw_bytes
+                if came >= bounds.body_rate_min * (now - connection.began_at):
+                    connection.read_deadline = now + 1
+                    return
+                self._timeouts += 1
+                self._refuse(connection, refused(408, TIMEOUT, "the body came too slowly"), connection.head)
+            elif connection.inbox is not None:
+                self._timeouts += 1
+                self._refuse(connection, refused(408, TIMEOUT, "the head of the request came too slowly"))
+            elif not connection.queue:
+                self._close(connection)  # it never asked anything
+        elif not connection.queue and connection.read_deadline == math.inf:
+            self._close(connection)  # idle
+
+
+def _no_head() -> Head:
+    parsed = Heads(1).parse(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert not isinstance(parsed, Refused)
+    return parsed[0]
+
+
+_NO_HEAD: Final = _no_head()

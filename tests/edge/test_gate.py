@@ -1,0 +1,88 @@
+"""The gate: each way to give a key, and what opens nothing."""
+
+from __future__ import annotations
+
+import base64
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pugd.edge.gate import MISSING, UNKNOWN, Gate, hashed, key_in_authorization, key_in_query
+from pugd.model import WriteKey
+
+PUBLIC = WriteKey(1, secret=False)
+SECRET = WriteKey(2, secret=True)
+KEYS = {"pub_a": PUBLIC, "any string, ü": PUBLIC, hashed("prv_b"): SECRET}
+
+
+def basic(user: str) -> bytes:
+    return b"Basic " + base64.b64encode(user.encode())
+
+
+def test_keys_open_their_projects() -> None:
+    gate = Gate(KEYS)
+    for _ in range(2):
+        assert gate.key_of(basic("pub_a:"), b"") is PUBLIC
+        assert gate.key_of(basic("pub_a"), b"") is PUBLIC
+        assert gate.key_of(basic("pub_a:password"), b"") is PUBLIC
+        assert gate.key_of(basic("prv_b:"), b"") is SECRET
+    assert gate.key_of(b"basic  " + base64.b64encode(b"pub_a:").rstrip(b"="), b"") is PUBLIC
+    assert gate.key_of(None, b"x=y&writeKey=pub_a") is PUBLIC
+    assert gate.key_of(None, b"writeKey=any+string%2C%20%C3%BC") is PUBLIC
+    assert gate.key_of(basic("pub_a:"), b"writeKey=wrong") is PUBLIC
+    assert gate.open("prv_b") is SECRET
+
+
+def test_others_do_not() -> None:
+    gate = Gate(KEYS)
+    assert gate.open("") is MISSING
+    assert gate.open("pub_b") is UNKNOWN
+    assert gate.open("prv_a") is UNKNOWN
+    assert gate.open(hashed("prv_b")) is UNKNOWN  # what is kept of a secret key is no key
+    assert gate.open("x" * 100_000) is UNKNOWN
+    assert gate.open("\ud800") is UNKNOWN
+    assert gate.open("prv_\ud800") is UNKNOWN
+    assert gate.key_of(basic("wrong:"), b"writeKey=pub_a") is UNKNOWN
+    assert gate.key_of(None, b"writeKey=") is MISSING
+    # No key in the head: the body must have it.
+    assert gate.key_of(None, b"") is None
+    assert gate.key_of(basic(":"), b"") is None
+    assert gate.key_of(b"Bearer pub_a", b"") is None
+    assert gate.key_of(b"Basic !!!", b"") is None
+    assert gate.key_of(None, b"writekey=pub_a&xwriteKey=pub_a") is None
+
+
+def test_replaced_keys_open_nothing_any_more() -> None:
+    gate = Gate(KEYS)
+    assert gate.key_of(basic("pub_a:"), b"") is PUBLIC
+    gate.replace({"pub_c": SECRET, "pub_d": PUBLIC})
+    assert gate.generation == 1
+    assert gate.key_of(basic("pub_a:"), b"") is UNKNOWN
+    assert gate.open("pub_c") is UNKNOWN  # a public key never opens as a secret one
+    assert gate.open("pub_d") is PUBLIC
+
+
+def test_unknown_keys_fill_no_memory() -> None:
+    gate = Gate(KEYS)
+    gate.CACHED_COUNT_MAX = 3  # type: ignore[misc]
+    for i in range(100):
+        gate.key_of(basic(f"wrong{i}:"), b"")
+        gate.key_of(basic(f"pub_a:{i}"), b"")
+    assert len(gate._opened) == 3
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_key_or_none(data: bytes) -> None:
+    for found in (
+        key_in_authorization(data),
+        key_in_authorization(b"Basic " + data),
+        key_in_query(b"writeKey=" + data),
+    ):
+        assert found is None or isinstance(found, str)
+    gate = Gate(KEYS)
+    gate.key_of(b"Basic " + base64.b64encode(data), b"writeKey=" + data)
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: ":" not in text))
+def test_every_name_comes_through(user: str) -> None:
+    assert key_in_authorization(basic(user + ":")) == user
