@@ -1,0 +1,402 @@
+"""The way in: a wake-up's requests and datagrams become rows in the journal, all of them at once.
+
+In this order, and without an await, so that it is one atomic step: room in the journal, or nothing is taken; dialect
+and enrichment, event by event; duplicates, one call into C; actors, one call into C; proposals of links, one by one,
+because each outcome decides the next, but only for the few events that say something new; then one record. A refused
+append therefore leaves no trace in the set or the graph. An ack waits for its record to be flushed; that of a duplicate
+too, since its original lies before it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from pugd import errors
+from pugd.dialects import datagram, segment
+from pugd.dialects.plain import Plain
+from pugd.enrich import clock
+from pugd.identity import rules
+from pugd.identity.duplicates import RecentIds
+from pugd.identity.graph import Graph
+from pugd.journal.writer import Writer
+from pugd.model import LINK, MERGE, PARTS, TRAIT, Ack, Batch, Call, LinkRow, MergeRow, Refusal, TraitRow, WriteKey
+
+TOGETHER_BYTES_MAX = 128 * 1024
+"""Bodies of a wake-up are taken together up to this; a larger one is taken alone. What is made of them is many times as
+large and must stay in a core's cache: batches of 100 taken 64 at a time cost a fifth more an event than three at a
+time, while beyond a few hundred events a call into C is no cheaper."""
+
+RECORD_BYTES_MAX = 32 * 1024 * 1024
+"""Rows beyond this go into records of their own, well under what the journal takes."""
+
+PLAIN_CALLS = frozenset(("track", segment.BATCH))
+"""Calls whose bodies may be plain (dialects/plain.py)."""
+
+ROW_BYTES = 192
+"""What a row may take beyond its sender's own bytes; for the reservation of room only."""
+
+
+class Arrival(Struct, gc=False):
+    """One request for accept: its body, inflated, and what its path and headers said."""
+
+    call: str
+    """'batch', or the call that the path names."""
+    body: bytes
+    key: WriteKey | None
+    """From the headers or the query; None where it must be in the body."""
+
+
+class Keys(Protocol):
+    """Who sends (edge/gate.py)."""
+
+    def open(self, key: str) -> WriteKey | Refusal: ...
+
+
+class AcceptStatistics(Struct, frozen=True):
+    """Since the process began."""
+
+    requests: int
+    events: int
+    duplicates: int
+    links: int
+    merges: int
+    traits: int
+    datagrams: int
+    datagrams_refused: int
+    """Lines of datagrams, where a datagram holds several."""
+    unavailable: int
+    refused: dict[str, int]
+    """By code."""
+    links_refused: dict[str, int]
+    """By code."""
+
+
+log = logging.getLogger(__name__)
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple).decode
+
+FAULT = Refusal(
+    errors.INTERNAL, "Reading this request failed by a fault of pugd's own, which its log tells: please report it."
+)
+NO_ROOM = Refusal(errors.UNAVAILABLE, "The journal is full or its disk nearly so: send it again later.")
+
+
+class Accept:
+    """Takes wake-ups. Not re-entrant; never awaits."""
+
+    def __init__(
+        self,
+        *,
+        graph: Graph,
+        recent: RecentIds,
+        writer: Writer,
+        keys: Keys,
+        illegal: rules.IllegalIds,
+        ids_max: int,
+        mint: Callable[[], str],
+    ) -> None:
+        self._graph = graph
+        self._recent = recent
+        self._writer = writer
+        self._keys = keys
+        self._illegal = illegal
+        self._ids_max = ids_max
+        self._mint = mint
+        self._requests = self._events = self._duplicates = self._links = self._merges = self._traits = 0
+        self._datagrams = self._datagrams_refused = self._unavailable = 0
+        self._plain = Plain()
+        self._repeated = 0
+        """Bytes that rows repeat of what was sent once: contexts of envelopes."""
+        self._refused: Counter[str] = Counter()
+        self._links_refused: Counter[str] = Counter()
+
+    def take(self, arrivals: Sequence[Arrival], lines: bytes, datagrams: int, received_at: int) -> list[Ack]:
+        """Take a wake-up.
+
+        `lines`        its datagrams end to end, each ended by a line feed; `datagrams`: how many those are
+        `received_at`  ms
+        returns        an Ack for each arrival, in order; datagrams get none
+        raises         JournalError where the disk has failed
+        cost           about 4 µs an event in batches of 100
+        """
+        self._requests += len(arrivals)
+        self._datagrams += datagrams
+        acks: list[Ack] = []
+        begin = size = 0
+        for index, arrival in enumerate(arrivals):
+            if size and size + len(arrival.body) > TOGETHER_BYTES_MAX:
+                acks += self._take(arrivals[begin:index], b"", 0, size, received_at)
+                begin, size = index, 0
+            size += len(arrival.body)
+        return acks + self._take(arrivals[begin:], lines, datagrams, size + len(lines), received_at)
+
+    def _take(
+        self, arrivals: Sequence[Arrival], lines: bytes, datagrams: int, size: int, received_at: int
+    ) -> list[Ack]:
+        """Take a wake-up, or a part of one, of `size` bytes."""
+        if not self._writer.room(size):
+            return self._no_room(arrivals, datagrams)
+        plain = self._plain
+        plain.reset()
+        batch = Batch()
+        self._repeated = 0
+        acks: list[Ack] = []
+        kept = 0  # acks before this one know their position
+        for arrival in arrivals:
+            # Runs of plain bodies and of others take turns, so that all keep the order of their arrival.
+            key = arrival.key
+            if key is not None and arrival.call in PLAIN_CALLS:
+                count = plain.add(arrival.body, arrival.call == "track", key.project, received_at)
+                if count:
+                    if batch.length:
+                        self._keep(batch, acks, kept, size, received_at)
+                        kept, batch = len(acks), Batch()
+                    acks.append(Ack(count, [], None, 0))
+                    continue
+            if plain.count:
+                self._keep(plain, acks, kept, size, received_at)
+                kept = len(acks)
+            acks.append(self._read(arrival, batch, received_at))
+        if plain.count:
+            self._keep(plain, acks, kept, size, received_at)
+            kept = len(acks)
+        if lines:
+            self._read_datagrams(lines, batch, received_at)
+        if batch.length and not self._keep(batch, acks, kept, size, received_at):
+            self._datagrams_refused += datagrams
+        return acks
+
+    def _keep(self, taken: Batch | Plain, acks: list[Ack], begin: int, size: int, received_at: int) -> bool:
+        """Keep what was taken of the requests whose acks are acks[begin:], if there is room, and say so in these."""
+        count = taken.length if isinstance(taken, Batch) else taken.count
+        # A row repeats at most what its context says, in columns of their own.
+        room = self._writer.room(2 * (size + self._repeated) + count * ROW_BYTES)
+        position = 0
+        if room:
+            keep = self._keep_batch if isinstance(taken, Batch) else self._keep_plain
+            position = keep(taken, received_at)  # type: ignore[arg-type]
+        if isinstance(taken, Plain):
+            taken.reset()
+        for index in range(begin, len(acks)):
+            ack = acks[index]
+            if ack.accepted and room:
+                ack.position = position
+            elif ack.accepted:
+                self._unavailable += 1
+                acks[index] = Ack(0, [], NO_ROOM, 0)
+        return room
+
+    def _no_room(self, arrivals: Sequence[Arrival], datagrams: int) -> list[Ack]:
+        self._unavailable += len(arrivals)
+        self._datagrams_refused += datagrams
+        return [Ack(0, [], NO_ROOM, 0) for _ in arrivals]
+
+    def _read(self, arrival: Arrival, batch: Batch, received_at: int) -> Ack:
+        """Read one request; a fault of ours in it refuses it, and takes none of its wake-up, nor the process, with it.
+
+        That is safe here and nowhere behind: what is read leaves no trace before all of the wake-up is.
+        """
+        before = batch.length
+        try:
+            return self._read_request(arrival, batch, received_at)
+        except Exception:
+            log.exception("reading a request of %d bytes for %s failed", len(arrival.body), arrival.call)
+            batch.cut(before)
+            self._refused[errors.INTERNAL] += 1
+            return Ack(0, [], FAULT, 0)
+
+    def _read_request(self, arrival: Arrival, batch: Batch, received_at: int) -> Ack:
+        decoded = segment.decode(arrival.body, arrival.call)
+        if isinstance(decoded, Refusal):
+            self._refused[decoded.code] += 1
+            return Ack(0, [], decoded, 0)
+        key = arrival.key
+        if key is None:
+            opened = self._keys.open(decoded.write_key or "")
+            if isinstance(opened, Refusal):
+                self._refused[opened.code] += 1
+                return Ack(0, [], opened, 0)
+            key = opened
+        before = batch.length
+        self._repeated += len(bytes(decoded.context)) * len(decoded.messages)
+        refused = segment.read(
+            decoded,
+            batch,
+            project=key.project,
+            secret=key.secret,
+            received_at=received_at,
+            transport="http",
+            clock=clock,
+            mint=self._mint,
+        )
+        for refusal in refused:
+            self._refused[refusal.code] += 1
+        accepted = batch.length - before
+        failed = refused[0] if refused and not accepted else None
+        return Ack(accepted, refused, failed, 0)
+
+    def _read_datagrams(self, lines: bytes, batch: Batch, received_at: int) -> None:
+        before = batch.length
+        try:
+            self._read_lines(lines, batch, received_at)
+        except Exception:
+            log.exception("reading %d bytes of datagrams failed", len(lines))
+            batch.cut(before)
+            self._datagrams_refused += 1
+            self._refused[errors.INTERNAL] += 1
+
+    def _read_lines(self, lines: bytes, batch: Batch, received_at: int) -> None:
+        for decoded in datagram.decode(lines):
+            refused = [decoded] if isinstance(decoded, Refusal) else self._read_run(decoded, batch, received_at)
+            self._datagrams_refused += len(refused)
+            for refusal in refused:
+                self._refused[refusal.code] += 1
+
+    def _read_run(self, decoded: segment.Decoded, batch: Batch, received_at: int) -> list[Refusal]:
+        key = self._keys.open(decoded.write_key or "")
+        if isinstance(key, Refusal):
+            return [key] * len(decoded.messages)
+        return segment.read(
+            decoded,
+            batch,
+            project=key.project,
+            secret=key.secret,
+            received_at=received_at,
+            transport="udp",
+            clock=clock,
+            mint=self._mint,
+        )
+
+    def _keep_batch(self, batch: Batch, received_at: int) -> int:
+        """Duplicates, actors, links, journal. returns the position that makes it durable."""
+        count = batch.length
+        duplicates = self._recent.add_many(_pack(batch.event_keys), count, received_at)
+        actors, look = self._graph.resolve_many(_pack(batch.ids), count)
+        self._events += count - len(duplicates) - len(batch.calls)
+        self._duplicates += len(duplicates)
+        parts = batch.parts
+        parts[1::PARTS] = actors
+        if duplicates or look or batch.calls:
+            parts, count = self._rows(batch, actors, set(look), set(duplicates))
+        return self._append(parts, count)
+
+    def _keep_plain(self, plain: Plain, received_at: int) -> int:
+        """The same for plain events. What their ids prove stands before all of them."""
+        count = plain.count
+        duplicates = self._recent.add_many(plain.event_keys(), count, received_at)
+        actors, look = self._graph.resolve_many(plain.ids(), count)
+        self._events += count - len(duplicates)
+        self._duplicates += len(duplicates)
+        links: list[object] = []
+        if look:
+            for index in sorted(set(look).difference(duplicates)):
+                self._link(plain.evidence(index), links)
+        rows = plain.rows(actors, duplicates)
+        if links:
+            rows = b"".join([*map(_pack, links), rows])
+        count += len(links) - len(duplicates)
+        return self._writer.append(rows, count) if count else self._writer.position
+
+    def _rows(self, batch: Batch, actors: list[int], look: set[int], duplicates: set[int]) -> tuple[list[object], int]:
+        """The rows of a wake-up that holds more than new events of known people: their parts, and how many rows."""
+        out: list[object] = []
+        count = 0
+        for index, actor in enumerate(actors):
+            if index in duplicates:
+                continue
+            event = batch.parts[PARTS * index : PARTS * (index + 1)]
+            call = batch.calls.get(index)
+            before = len(out)
+            if call is not None:
+                self._link(call, out)
+                self._change_traits(call, actor, out)
+            elif index in look:
+                self._link(_evidence(event, batch.ids[3 * index]), out)
+            count += len(out) - before
+            if event[0] is not None:
+                out += event
+                count += 1
+        return out, count
+
+    def _link(self, call: Call, out: list[object]) -> None:
+        """Let the rules judge what a call says of its ids; add what came of it to `out`."""
+        if call.user_id and call.anonymous_id:
+            proposal = rules.Proposal(
+                call.project, call.call, call.anonymous_id, call.user_id, call.secret, call.is_user
+            )
+        elif call.user_id:
+            proposal = rules.Proposal(call.project, "user", call.user_id, "", call.secret)
+        else:
+            return
+        outcome = rules.propose(self._graph, proposal, self._illegal, self._ids_max)
+        for link in outcome.links:
+            self._links += 1
+            if link.refused:
+                self._links_refused[link.refused] += 1
+            out.append(
+                LinkRow(
+                    LINK, call.project, link.order, link.a, link.b, link.a_id, link.b_id, link.call, link.refused,
+                    int(call.secret), rules.RULES_VERSION, call.occurred_at, call.received_at, call.original_at,
+                    call.time_note, call.event_id, call.transport, call.platform,
+                )
+            )  # fmt: skip
+        for actor, person, version in outcome.merges:
+            self._merges += 1
+            out.append(MergeRow(MERGE, call.project, actor, person, version))
+
+    def _change_traits(self, call: Call, actor: int, out: list[object]) -> None:
+        distinct_id = call.user_id or call.anonymous_id
+        for key, operation, value in call.traits:
+            self._traits += 1
+            out.append(
+                TraitRow(
+                    TRAIT, call.project, actor, call.occurred_at, call.received_at, call.original_at, call.time_note,
+                    call.event_id, distinct_id, call.user_id, call.anonymous_id, key, operation, value,
+                    call.transport, call.platform,
+                )
+            )  # fmt: skip
+
+    def _append(self, parts: list[object], count: int) -> int:
+        """Write `count` rows, given in parts, as one record."""
+        if not parts:
+            return self._writer.position
+        # Encoded as one array, whose header is cut off: what remains is row after row.
+        data = _pack(parts)
+        if len(data) > RECORD_BYTES_MAX and count > 1:
+            middle = _half(parts)
+            self._append(parts[:middle], count // 2)
+            return self._append(parts[middle:], count - count // 2)
+        head = 1 if len(parts) < 16 else 3 if len(parts) < 65536 else 5
+        return self._writer.append(memoryview(data)[head:], count)
+
+    def statistics(self) -> AcceptStatistics:
+        return AcceptStatistics(
+            self._requests, self._events, self._duplicates, self._links, self._merges, self._traits, self._datagrams,
+            self._datagrams_refused, self._unavailable, dict(self._refused), dict(self._links_refused),
+        )  # fmt: skip
+
+
+def _half(parts: list[object]) -> int:
+    """Where the second half of the rows begins: an event is PARTS parts, any other row one."""
+    begins = []
+    at = 0
+    while at < len(parts):
+        begins.append(at)
+        at += PARTS if isinstance(parts[at], msgspec.Raw) else 1
+    return begins[len(begins) // 2]
+
+
+def _evidence(event: list[Any], project: Any) -> Call:
+    """What an event's own ids propose: a call like identify, but public, whatever key sent it."""
+    _, _, occurred, received, original, note, _, _, event_id, user, anonymous, middle, _, _ = event
+    _, transport, platform, *_ = _unpack(b"\x96" + bytes(middle))
+    return Call(
+        "event", project, False, event_id, user, anonymous, occurred, received, original, note, transport, platform, []
+    )

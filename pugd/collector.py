@@ -1,0 +1,406 @@
+"""The public process: takes events and appends them. Opens its parts in one nursery, closes them in reverse.
+
+It starts from files alone: keys that the keeper wrote, the identity graph's snapshot, the journal's tail. So it comes
+back while Postgres and ClickHouse are away. Only where there is neither a whole snapshot nor the journal from its
+beginning does it ask the keeper for the link log.
+
+Accepting is synchronous: the edge hands over a wake-up (`Reception.handle`), accept.py takes it, and the answers wait
+in the edge for the flush. Beside it run slow clocks: keys, snapshot, deletion of what is stored.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from pugd import commands
+from pugd.accept import TOGETHER_BYTES_MAX, Accept, AcceptStatistics, Arrival
+from pugd.config import Config
+from pugd.data import DataDirectory, Origin, write_whole
+from pugd.dialects import segment
+from pugd.edge import gate, routes
+from pugd.edge.head import Head
+from pugd.edge.health import JOURNAL_FULL, Health
+from pugd.edge.heap import keep_freed_memory
+from pugd.edge.http import Bounds, Edge, EdgeStatistics, Request
+from pugd.edge.inflate import inflate
+from pugd.edge.response import Refused, refusal_response, response, retry_after_s, status_of
+from pugd.edge.udp import Datagrams
+from pugd.identity import rules, snapshot
+from pugd.identity.duplicates import RecentIds, RecentIdsStatistics
+from pugd.identity.graph import Graph, GraphStatistics
+from pugd.journal.reader import Reader
+from pugd.journal.writer import Writer, WriterStatistics
+from pugd.model import LINK, KeyFile, LinkRow, Refusal, WriteKey
+from pugd.process import Sockets, Status
+
+log = logging.getLogger(__name__)
+
+KEYS_INTERVAL_S = 1.0
+UPKEEP_INTERVAL_S = 2.0
+SNAPSHOT_INTERVAL_S = 60.0
+LINKS_PAGE = 10_000
+REMEMBERED_BYTES = 512 * 1024 * 1024
+"""Journal files that are kept beyond what is stored, to relearn recent event ids from after a restart."""
+
+SUCCESS = response(200, b'{"success":true}')
+
+
+class CollectorStatistics(Struct, frozen=True):
+    """How the collector is, part by part."""
+
+    accept: AcceptStatistics
+    edge: EdgeStatistics
+    graph: GraphStatistics
+    recent: RecentIdsStatistics
+    journal: WriterStatistics
+
+
+class _Note(Struct, gc=False):
+    """What was worked out of a request's head; kept with it, since clients send the same head again and again."""
+
+    generation: int
+    """Of the gate's keys."""
+    call: str
+    key: WriteKey | None
+    answer: bytes | None
+    """The answer, where the head alone decides it."""
+    health: str
+    """'live' | 'ready' | ''."""
+
+
+class Reception:
+    """Between the edge and accept.py: routes, keys and bodies on the way in, answers on the way out."""
+
+    def __init__(self, accept: Accept, doors: gate.Gate, health: Health, body_bytes_max: int) -> None:
+        self._accept = accept
+        self._gate = doors
+        self._health = health
+        self._body_bytes_max = body_bytes_max
+
+    def handle(self, requests: list[Request], datagrams: Datagrams | None, received_at: int) -> None:
+        """Take a wake-up. raises JournalError where the disk has failed"""
+        arrivals: list[Arrival] = []
+        senders: list[Request] = []
+        inflated_bytes = 0
+        generation = self._gate.generation
+        for request in requests:
+            head = request.head
+            note = head.note
+            if type(note) is not _Note or note.generation != generation:
+                note = head.note = self._judge(head)
+            if note.answer is not None:
+                request.answer(note.answer)
+                continue
+            if note.health:
+                status, body = self._health.live() if note.health == "live" else self._health.readiness()
+                request.answer(response(status, body))
+                continue
+            body = request.body
+            if head.content_encoding is not None or body[:2] == b"\x1f\x8b":
+                inflated = inflate(body, head.content_encoding, self._body_bytes_max)
+                if isinstance(inflated, Refused):
+                    request.answer(inflated.response())
+                    continue
+                body = inflated
+                inflated_bytes += len(body)
+            arrivals.append(Arrival(note.call, body, note.key))
+            senders.append(request)
+            if inflated_bytes > TOGETHER_BYTES_MAX:
+                # A wake-up's bodies are bounded as they came, not as they inflate: the rest waits until these are gone.
+                self._take(arrivals, senders, b"", 0, received_at)
+                arrivals, senders, inflated_bytes = [], [], 0
+        lines, number = (datagrams.data, len(datagrams)) if datagrams is not None else (b"", 0)
+        if arrivals or lines:
+            self._take(arrivals, senders, lines, number, received_at)
+
+    def _take(
+        self, arrivals: list[Arrival], senders: list[Request], lines: bytes, number: int, received_at: int
+    ) -> None:
+        acks = self._accept.take(arrivals, lines, number, received_at)
+        full = False
+        for request, ack in zip(senders, acks, strict=True):
+            if ack.failed is None:
+                answer = response(200, segment.success(ack)) if ack.refused else SUCCESS
+                if ack.position:
+                    request.answer_when_flushed(ack.position, answer)
+                else:
+                    request.answer(answer)
+            else:
+                status = status_of(ack.failed.code)
+                full = full or status == 503
+                request.answer(_failure(status, segment.failure(ack)))
+        if full:
+            self._health.say(JOURNAL_FULL, "the journal is full or its disk nearly so")
+
+    def _judge(self, head: Head) -> _Note:
+        """What a head says: where it goes and who sends it."""
+        generation = self._gate.generation
+        route = routes.find(head)
+        if isinstance(route, bytes):
+            return _Note(generation, "", None, route, "")
+        if isinstance(route, Refused):
+            return _Note(generation, "", None, route.response(), "")
+        if route.handler in ("live", "ready"):
+            return _Note(generation, "", None, None, route.handler)
+        key = self._gate.key_of(head.authorization, head.query)
+        if isinstance(key, Refusal):
+            return _Note(generation, "", None, refusal_response(status_of(key.code), key), "")
+        return _Note(generation, route.call, key, None, "")
+
+
+def _failure(status: int, body: bytes) -> bytes:
+    headers = [("Retry-After", str(retry_after_s()))] if status == 503 else []
+    return response(status, body, headers=headers)
+
+
+def mint(origin: Origin) -> Iterator[str]:
+    """Ids for events that came without one: never the same twice."""
+    prefix = f"{origin.epoch:x}-{os.urandom(6).hex()}"
+    return (f"{prefix}-{number}" for number in count())
+
+
+class Collector:
+    """The parts of the public process."""
+
+    def __init__(self, config: Config, sockets: Sockets, status: Status) -> None:
+        self._config = config
+        self._sockets = sockets
+        self._status = status
+        self._directory = directory = DataDirectory(config.data)
+        self._key = directory.key()
+        self._origin = directory.origin()
+        self._health = Health()
+        self._gate = gate.Gate({})
+        self._snapshot_order = 0
+        """Of the graph that the snapshot on disk holds."""
+        self._snapshot_position = 0
+
+    async def run(self) -> None:
+        """Until `status.stopping`."""
+        config, directory, origin = self._config, self._directory, self._origin
+        self._status.unready("recovering the journal")
+        keep_freed_memory()
+        with closing(
+            Writer.open(
+                directory.journal,
+                name=origin.name,
+                epoch=origin.epoch,
+                flushed_path=directory.flushed,
+                file_bytes_max=config.journal_file_bytes_max,
+                bytes_max=config.journal_bytes_max,
+                reserve_bytes=config.disk_reserve_bytes,
+                pending_bytes_max=8 * max(config.body_bytes_max, TOGETHER_BYTES_MAX),
+            )
+        ) as writer:
+            reader = Reader(directory.journal, epoch=origin.epoch)
+            self._writer = writer
+            self._recent = self._relearn(reader)
+            self._graph = await self._recover_graph(reader)
+            minted = mint(origin)
+            self._accept = Accept(
+                graph=self._graph,
+                recent=self._recent,
+                writer=writer,
+                keys=self._gate,
+                illegal=rules.IllegalIds(config.illegal_ids),
+                ids_max=config.ids_per_person_max,
+                mint=lambda: next(minted),
+            )
+            reception = Reception(self._accept, self._gate, self._health, config.body_bytes_max)
+            assert self._sockets.http is not None, "the supervisor hands over the collector's sockets"
+            if self._sockets.udp is not None:
+                self._sockets.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, config.datagram_buffer_bytes)
+            self._edge = edge = Edge(
+                listeners=[self._sockets.http],
+                datagrams=self._sockets.udp,
+                flushed_fd=writer.event_fd,
+                take_flushed=writer.take_flushed,
+                handle=reception.handle,
+                bounds=Bounds(
+                    head_bytes_max=config.head_bytes_max,
+                    body_bytes_max=config.body_bytes_max,
+                    held_bytes_max=config.held_bytes_max,
+                    connections_max=config.connections_max,
+                    head_s=config.head_timeout_s,
+                    body_grace_s=config.body_grace_s,
+                    body_rate_min=config.body_bytes_per_s_min,
+                    idle_s=config.idle_timeout_s,
+                    answer_s=config.answer_timeout_s,
+                ),
+            )
+            async with trio.open_nursery() as nursery:
+                await self._wait_for_keys()
+                nursery.start_soon(self._keep_keys)
+                nursery.start_soon(self._keep_up)
+                await nursery.start(commands.serve, directory.collector_socket, {"statistics": self._statistics})
+                await nursery.start(edge.run)
+                self._health.started()
+                self._status.ready()
+                log.info("taking events: %d ids in the graph, journal at %d", self._graph.order - 1, writer.position)
+                await self._status.stopping.wait()
+                self._health.draining()
+                self._status.unready("stopping")
+                edge.stop_accepting()
+                await edge.wait_drained(trio.current_time() + config.shutdown_timeout_s * 0.3)
+                nursery.cancel_scope.cancel()
+        self._write_snapshot(self._graph.order, snapshot.dump(self._graph, writer.position, origin.epoch))
+
+    # -- recovery ------------------------------------------------------------------------------------------------------
+
+    def _relearn(self, reader: Reader) -> RecentIds:
+        """The ids of recent events, from what the journal still holds."""
+        config = self._config
+        recent = RecentIds(self._key, config.duplicate_window_s * 1000, config.duplicate_bytes_max)
+        position, end = self._writer.statistics().oldest, self._writer.flushed
+        while (span := reader.read(position, end, 16 * 1024 * 1024)) is not None:
+            recent.add_rows(span.data, span.position)
+            position = span.end
+        return recent
+
+    async def _recover_graph(self, reader: Reader) -> Graph:
+        """The graph at the journal's end: snapshot, or the link log from the keeper, and then the journal's tail."""
+        path = self._directory.graph_snapshot
+        graph: Graph | None = None
+        position = 0
+        if path.exists():
+            try:
+                graph, position, epoch = snapshot.load(self._key, path.read_bytes())
+                if epoch != self._origin.epoch or position > self._writer.flushed:
+                    log.warning("the graph's snapshot is of another journal: rebuilding the graph from the link log")
+                    graph = None
+            except snapshot.SnapshotDamaged as error:
+                log.warning("%s", error)
+        if graph is None:
+            graph = Graph(self._key)
+            position = self._writer.statistics().oldest
+            if position > 0:
+                await self._ask_links(graph)
+        rules.replay_many(graph, _links(reader, position, self._writer.flushed))
+        self._snapshot_order, self._snapshot_position = 0, position
+        return graph
+
+    async def _ask_links(self, graph: Graph) -> None:
+        """Fill an empty graph with the link log that ClickHouse holds, however long the keeper takes to answer."""
+        path = self._directory.keeper_socket
+        self._status.unready("waiting for the keeper's link log")
+        while True:
+            try:
+                page = await commands.ask(path, "links", order=graph.order, limit=LINKS_PAGE)
+            except commands.CommandError as error:
+                log.warning("rebuilding the graph: %s", error)
+                await trio.sleep(1)
+                continue
+            rows = msgspec.convert(page, type=list[LinkRow])
+            rules.replay_many(graph, rows)
+            if len(rows) < LINKS_PAGE:
+                log.info("rebuilt the graph from the link log: %d entries", graph.order - 1)
+                return
+
+    # -- slow clocks ---------------------------------------------------------------------------------------------------
+
+    async def _wait_for_keys(self) -> None:
+        if self._load_keys():
+            return
+        self._status.unready("waiting for the keeper to write keys")
+        while not self._load_keys():
+            await trio.sleep(0.05)
+
+    async def _keep_keys(self) -> None:
+        while True:
+            await trio.sleep(KEYS_INTERVAL_S)
+            self._load_keys()
+
+    _keys_read: tuple[int, int] | None = None
+
+    def _load_keys(self) -> bool:
+        """Take the keys that the keeper wrote, if they changed. returns whether there are any"""
+        try:
+            about = self._directory.keys.stat()
+            if (about.st_ino, about.st_mtime_ns) == self._keys_read:
+                return True
+            known = msgspec.json.decode(self._directory.keys.read_bytes(), type=KeyFile)
+        except FileNotFoundError:
+            return False
+        except (OSError, msgspec.MsgspecError) as error:
+            log.error("keys cannot be read, the old ones stay: %s", error)
+            return self._keys_read is not None
+        self._gate.replace(known.write_keys)
+        self._keys_read = (about.st_ino, about.st_mtime_ns)
+        return True
+
+    async def _keep_up(self) -> None:
+        """Snapshot the graph now and then, delete journal files that nobody needs, say when there is room again."""
+        written_at = trio.current_time()
+        while True:
+            await trio.sleep(UPKEEP_INTERVAL_S)
+            if self._writer.room(0):
+                self._health.clear(JOURNAL_FULL)
+            if trio.current_time() - written_at > SNAPSHOT_INTERVAL_S:
+                await self._snapshot()
+                written_at = trio.current_time()
+            stored = stored_position(self._directory.stored, self._origin.epoch)
+            keep = self._writer.position - min(REMEMBERED_BYTES, self._config.journal_bytes_max // 4)
+            if self._writer.left < self._config.journal_bytes_max // 4:
+                keep = stored  # rather forget ids early than refuse events
+                if self._snapshot_position < stored:
+                    await self._snapshot()
+            self._writer.delete_before(max(0, min(stored, keep, self._snapshot_position)))
+
+    async def _snapshot(self) -> None:
+        """Write the graph, if it has changed; once what it holds is flushed."""
+        position, order = self._writer.position, self._graph.order
+        if order == self._snapshot_order:
+            self._snapshot_position = position if self._writer.flushed >= position else self._snapshot_position
+            return
+        data = snapshot.dump(self._graph, position, self._origin.epoch)
+        while self._writer.flushed < position:
+            await trio.sleep(0.01)
+        await trio.to_thread.run_sync(self._write_snapshot, order, data)
+        self._snapshot_position = position
+
+    def _write_snapshot(self, order: int, data: bytes) -> None:
+        write_whole(self._directory.graph_snapshot, data)
+        self._snapshot_order = order
+
+    async def _statistics(self, _: Mapping[str, Any]) -> CollectorStatistics:
+        return CollectorStatistics(
+            self._accept.statistics(),
+            self._edge.statistics(),
+            self._graph.statistics(),
+            self._recent.statistics(),
+            self._writer.statistics(),
+        )
+
+
+def _links(reader: Reader, position: int, until: int) -> Iterator[LinkRow]:
+    """The link log's entries in the journal from `position` on."""
+    for _, row in reader.rows(position, until, LINK):
+        yield msgspec.convert(row, type=LinkRow)
+
+
+def stored_position(path: Path, epoch: int) -> int:
+    """Where the drain has come to: everything before it is in ClickHouse; 0 where it never began in this epoch.
+
+    A file that cannot be read counts as 0 too: then nothing is deleted, and the drain says what to mend.
+    """
+    try:
+        position, of_epoch = path.read_text().split()[:2]
+        return int(position) if int(of_epoch) == epoch else 0
+    except (OSError, ValueError):
+        return 0
+
+
+async def run(config: Config, sockets: Sockets, status: Status) -> None:
+    """Be the collector, until `status.stopping`."""
+    await Collector(config, sockets, status).run()

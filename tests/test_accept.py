@@ -1,0 +1,338 @@
+"""accept.py over the real graph, set of ids and journal: what was acked is in the journal, once, in order."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pugd import accept, errors
+from pugd.accept import Accept, Arrival
+from pugd.dialects import segment
+from pugd.edge.gate import Gate, hashed
+from pugd.identity import rules
+from pugd.identity.duplicates import RecentIds
+from pugd.identity.graph import Graph
+from pugd.journal.reader import Reader
+from pugd.journal.writer import Writer
+from pugd.model import EVENT, LINK, MERGE, TRAIT, Ack, Batch, EventRow, LinkRow, MergeRow, TraitRow, WriteKey
+
+KEY = bytes(range(16))
+NOW = 1_790_000_000_000
+PUBLIC, SECRET = WriteKey(1, secret=False), WriteKey(1, secret=True)
+ROWS: dict[int, Any] = {EVENT: EventRow, TRAIT: TraitRow, LINK: LinkRow, MERGE: MergeRow}
+
+
+class World:
+    """A collector's inside, over a directory."""
+
+    def __init__(self, directory: Path, bytes_max: int = 1 << 30, pending_bytes_max: int = 1 << 26) -> None:
+        self.directory = directory
+        self.writer = Writer.open(
+            directory / "journal",
+            name="test",
+            epoch=7,
+            flushed_path=directory / "flushed",
+            file_bytes_max=1 << 20,
+            bytes_max=bytes_max,
+            reserve_bytes=0,
+            pending_bytes_max=pending_bytes_max,
+        )
+        self.begin = self.writer.position
+        self.graph = Graph(KEY)
+        numbers = count()
+        self.accept = Accept(
+            graph=self.graph,
+            recent=RecentIds(KEY, 86_400_000, 1 << 26),
+            writer=self.writer,
+            keys=Gate({"k": PUBLIC, hashed("prv_k"): SECRET, "other": WriteKey(2, secret=False)}),
+            illegal=rules.IllegalIds(),
+            ids_max=500,
+            mint=lambda: f"minted-{next(numbers)}",
+        )
+
+    def send(self, *bodies: Any, call: str = "batch", key: WriteKey | None = PUBLIC) -> list[Ack]:
+        arrivals = [Arrival(call, json.dumps(body).encode(), key) for body in bodies]
+        return self.accept.take(arrivals, b"", 0, NOW)
+
+    def udp(self, *messages: Any) -> None:
+        lines = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+        self.accept.take([], lines, len(messages), NOW)
+
+    def rows(self, kind: int | None = None) -> list[Any]:
+        end = self.writer.position
+        while self.writer.flushed < end:
+            pass
+        reader = Reader(self.directory / "journal", epoch=7)
+        found = [ROWS[int(row[0])](*row) for _, row in reader.rows(self.begin, end, kind)]  # type: ignore[call-overload]
+        assert all(kind in (None, row.kind) for row in found)
+        return found
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.writer.close()
+
+
+def track(event_id: str, event: str = "e", **ids: Any) -> dict[str, Any]:
+    return {"type": "track", "messageId": event_id, "event": event, **(ids or {"anonymousId": "a"})}
+
+
+def test_an_event_is_in_the_journal_under_its_actor(world: World) -> None:
+    [ack] = world.send({"batch": [track("1"), track("2", userId="u")]})
+    assert (ack.accepted, ack.refused, ack.failed, ack.position) == (2, [], None, world.writer.position)
+    first, second = world.rows(EVENT)
+    assert first.actor == world.graph.actor(1, "a")
+    assert second.actor == world.graph.actor(1, "u")
+    assert [row.call for row in world.rows(LINK)] == ["user"]
+
+
+def test_a_wake_up_is_one_record(world: World) -> None:
+    before = world.writer.statistics().records
+    world.send({"batch": [track("1"), track("2")]}, {"batch": [track("3")]})
+    assert world.writer.statistics().records == before + 1
+
+
+def test_an_identify_links_and_changes_traits(world: World) -> None:
+    world.send({"batch": [
+        track("1"),
+        {"type": "identify", "messageId": "2", "anonymousId": "a", "userId": "u", "traits": {"plan": "pro"}},
+        track("3", userId="u", anonymousId="a"),
+    ]})  # fmt: skip
+    user, link = world.rows(LINK)
+    assert (user.call, user.a_id) == ("user", "u")
+    assert (link.call, link.a_id, link.b_id, link.refused, link.event_id) == ("identify", "a", "u", "", "2")
+    u, a = world.graph.actor(1, "u"), world.graph.actor(1, "a")
+    assert {(row.actor, row.person) for row in world.rows(MERGE)} >= {(a, u)}
+    [trait] = world.rows(TRAIT)
+    assert (trait.actor, trait.distinct_id, trait.key, trait.value) == (u, "u", "plan", b'"pro"')
+    assert [row.event_id for row in world.rows(EVENT)] == ["1", "3"]
+
+
+def test_a_shared_device_does_not_fuse_two_users(world: World) -> None:
+    world.send({"batch": [track("1", userId="u", anonymousId="a"), track("2", userId="v", anonymousId="a")]})
+    refused = [row for row in world.rows(LINK) if row.refused]
+    assert [(row.a_id, row.b_id, row.refused) for row in refused] == [("a", "v", errors.BOTH_IDENTIFIED)]
+    assert world.rows(EVENT)[1].actor == world.graph.actor(1, "v")
+    assert world.accept.statistics().links_refused == {errors.BOTH_IDENTIFIED: 1}
+
+
+def test_only_a_secret_key_may_alias_two_users(world: World) -> None:
+    world.send({"batch": [track("1", userId="u"), track("2", userId="v")]})
+    alias = {"type": "alias", "previousId": "u", "userId": "v"}
+    world.send({"batch": [{**alias, "messageId": "3"}]})
+    assert world.graph.find(world.graph.actor(1, "u")) != world.graph.find(world.graph.actor(1, "v"))
+    world.send({"batch": [{**alias, "messageId": "4"}]}, key=SECRET)
+    assert world.graph.find(world.graph.actor(1, "u")) == world.graph.find(world.graph.actor(1, "v"))
+
+
+def test_an_alias_makes_a_user_id_only_of_what_stood_in_a_user_id_field(world: World) -> None:
+    world.send({"batch": [{"type": "alias", "messageId": "1", "previousId": "a", "anonymousId": "b"}]})
+    [link] = world.rows(LINK)
+    assert (link.call, link.a_id, link.b_id, link.refused) == ("alias", "a", "b", "")
+    assert not world.graph.is_user(world.graph.actor(1, "b"))
+    world.send({"batch": [{"type": "alias", "messageId": "2", "previousId": "b", "userId": "u"}]})
+    assert world.graph.is_user(world.graph.actor(1, "u"))
+    assert not world.graph.is_user(world.graph.actor(1, "b"))
+
+
+def test_a_duplicate_is_acked_and_dropped(world: World) -> None:
+    world.send({"batch": [track("1"), track("1")]})
+    [ack] = world.send({"batch": [track("1"), track("2")]})
+    assert (ack.accepted, ack.failed) == (2, None)
+    [again] = world.send({"batch": [track("2")]})
+    assert (again.accepted, again.position) == (1, world.writer.position)
+    assert [row.event_id for row in world.rows(EVENT)] == ["1", "2"]
+    assert world.accept.statistics().duplicates == 3
+
+
+def test_a_repeated_identify_changes_nothing(world: World) -> None:
+    call = {"type": "identify", "anonymousId": "a", "userId": "u"}
+    world.send({"batch": [{**call, "messageId": "1"}]})
+    before = len(world.rows())
+    [ack] = world.send({"batch": [{**call, "messageId": "2"}]})
+    assert ack.accepted == 1
+    assert len(world.rows()) == before
+
+
+def test_rows_too_many_for_a_record_go_into_several(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pugd.accept.RECORD_BYTES_MAX", 150)
+    identify = {"type": "identify", "messageId": "i", "anonymousId": "a", "userId": "u", "traits": {"n": 1}}
+    world.send({"batch": [*[track(str(number)) for number in range(7)], identify, track("x")]})
+    assert world.writer.statistics().records > 3
+    assert [row.event_id for row in world.rows(EVENT)] == [*map(str, range(7)), "x"]
+    assert [len(world.rows(kind)) for kind in (LINK, TRAIT)] == [2, 1]
+
+
+def test_a_body_of_very_many_small_events_is_taken(tmp_path: Path) -> None:
+    world = World(tmp_path, pending_bytes_max=256 << 20)
+    try:
+        body = b'{"batch":[' + b",".join([b'{"type":"track","event":"e","userId":1}'] * 400_000) + b"]}"
+        [ack] = world.accept.take([Arrival("batch", body, PUBLIC)], b"", 0, NOW)
+        assert (ack.accepted, ack.failed) == (400_000, None)
+        assert world.writer.statistics().rows == 400_001
+    finally:
+        world.writer.close()
+
+
+def test_projects_do_not_meet(world: World) -> None:
+    world.send({"batch": [track("1")], "writeKey": "k"}, {"batch": [track("1")], "writeKey": "other"}, key=None)
+    first, second = world.rows(EVENT)
+    assert (first.project, second.project) == (1, 2)
+    assert first.actor != second.actor
+
+
+@pytest.mark.parametrize("key", [None, "wrong", "prv_wrong", hashed("prv_k"), ""])
+def test_an_unknown_key_takes_nothing(world: World, key: str | None) -> None:
+    [ack] = world.send({"batch": [track("1")], "writeKey": key}, key=None)
+    assert ack.failed is not None
+    assert ack.failed.code == errors.INVALID_KEY
+    assert world.rows() == []
+
+
+def test_a_secret_key_in_the_body(world: World) -> None:
+    [ack] = world.send({"batch": [track("1")], "writeKey": "prv_k"}, key=None)
+    assert ack.accepted == 1
+
+
+def test_good_and_bad_in_one_wake_up(world: World) -> None:
+    acks = world.send({"batch": [track("1"), {"type": "track"}]}, {"batch": [{}]}, {"batch": []}, {"nothing": 1})
+    assert [(ack.accepted, len(ack.refused)) for ack in acks] == [(1, 1), (0, 1), (0, 0), (0, 0)]
+    assert [ack.failed is None for ack in acks] == [True, False, True, False]
+    assert len(world.rows(EVENT)) == 1
+
+
+def test_datagrams_travel_with_requests(world: World) -> None:
+    world.udp({**track("1"), "writeKey": "k"}, {**track("2"), "writeKey": "wrong"}, {"writeKey": "k"})
+    assert [(row.event_id, row.transport) for row in world.rows(EVENT)] == [("1", "udp")]
+    statistics = world.accept.statistics()
+    assert (statistics.datagrams, statistics.datagrams_refused) == (3, 2)
+
+
+def test_without_room_nothing_is_taken_and_nothing_remembered(tmp_path: Path) -> None:
+    world = World(tmp_path, bytes_max=1 << 14)
+    try:
+        [ack] = world.send({"batch": [{"type": "identify", "messageId": "1", "anonymousId": "a", "userId": "u"}]})
+        assert ack.failed is None
+        filler = {"batch": [track(str(number), anonymousId="b") for number in range(2, 90)]}
+        [ack] = world.send(filler)
+        assert ack.failed is not None
+        assert ack.failed.code == errors.UNAVAILABLE
+        [ack] = world.send({"batch": [track("x", userId="never", anonymousId="a")] * 90})
+        assert ack.failed is not None
+        assert not world.graph.is_user(world.graph.actor(1, "never"))
+        [ack] = world.send({"batch": [track("2")]})
+        assert ack.failed is None
+        assert world.accept.statistics().duplicates == 0
+    finally:
+        world.writer.close()
+
+
+def test_a_fault_of_ours_refuses_its_request_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = segment.read
+
+    def faulty(decoded: segment.Decoded, batch: Batch, **more: Any) -> Any:
+        refused = whole(decoded, batch, **more)
+        if any(message.event == "poison" for message in decoded.messages):
+            batch.ids.append("half")
+            raise RuntimeError("poison")
+        return refused
+
+    monkeypatch.setattr("pugd.dialects.segment.read", faulty)
+    page = {"type": "page", "messageId": "p", "anonymousId": "a"}
+    poison = [page, track("x"), {"type": "alias", "userId": "u", "previousId": "a"}, track("y", "poison")]
+    acks = world.send({"batch": [page | {"messageId": "1"}]}, {"batch": poison}, {"batch": [page | {"messageId": "2"}]})
+    assert [ack.failed and ack.failed.code for ack in acks] == [None, errors.INTERNAL, None]
+    assert [row.event_id for row in world.rows()] == ["1", "2"]
+    world.udp({**track("3", "poison"), "writeKey": "k"}, {**track("4"), "writeKey": "k"})
+    assert [row.event_id for row in world.rows()] == ["1", "2"]
+    assert world.accept.statistics().refused == {errors.INTERNAL: 2}
+
+
+CALLS = st.one_of(
+    st.builds(
+        lambda user, anonymous, number: track(f"t{number}", userId=user, anonymousId=anonymous),
+        st.sampled_from([None, "u", "v"]),
+        st.sampled_from(["a", "b"]),
+        st.integers(0, 8),
+    ),
+    st.builds(
+        lambda user, anonymous, number: {
+            "type": "identify", "messageId": f"i{number}", "userId": user, "anonymousId": anonymous,
+            "traits": {"n": number},
+        },
+        st.sampled_from(["u", "v"]),
+        st.sampled_from(["a", "b", None]),
+        st.integers(0, 8),
+    ),
+    st.just({"type": "broken"}),
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.lists(CALLS, max_size=4), min_size=1, max_size=3), max_size=5))
+def test_each_distinct_event_once_and_the_graph_replays(
+    tmp_path_factory: pytest.TempPathFactory, wake_ups: list[list[list[dict[str, Any]]]]
+) -> None:
+    world = World(tmp_path_factory.mktemp("world"))
+    try:
+        sent: set[str] = set()
+        for requests in wake_ups:
+            acks = world.send(*[{"batch": request} for request in requests])
+            for request, ack in zip(requests, acks, strict=True):
+                good = [call for call in request if call["type"] != "broken"]
+                assert ack.accepted == len(good)
+                assert len(ack.refused) == len(request) - len(good)
+                sent |= {call["messageId"] for call in good if call["type"] == "track"}
+        events = [row.event_id for row in world.rows(EVENT)]
+        assert sorted(events) == sorted(sent)
+        replayed = Graph(KEY)
+        rules.replay_many(replayed, world.rows(LINK))
+        person_of = {row.actor: row.person for row in world.rows(MERGE)}
+        for distinct_id in "uvab":
+            actor = world.graph.actor(1, distinct_id)
+            assert replayed.find(actor) == world.graph.find(actor) == person_of.get(actor, actor)
+    finally:
+        world.writer.close()
+
+
+MESSAGES = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["track", "track", "track", "identify", "page", "alias"]),
+        "event": st.sampled_from(["e", "e", 'a "b"', None]),
+    },
+    optional={
+        "messageId": st.sampled_from([f"m{number}" for number in range(30)]),
+        "userId": st.sampled_from(["u1", "u2", "u3", "null"]),
+        "anonymousId": st.sampled_from(["a1", "a2", "a3"]),
+        "previousId": st.sampled_from(["a1", "u2"]),
+        "properties": st.sampled_from([{}, {"a": 1}, {"ip": "203.0.113.9"}]),
+        "context": st.sampled_from([{}, {"locale": "en"}, {"locale": "de"}, "x"]),
+    },
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.lists(MESSAGES, min_size=1, max_size=3), min_size=1, max_size=5), min_size=1, max_size=4))
+def test_the_short_way_keeps_what_the_long_way_keeps(wake_ups: list[list[list[dict[str, Any]]]]) -> None:
+    """Wake-ups of bodies, some of them plain: with and without the short way, acks and rows are the same."""
+    seen = []
+    for calls in (accept.PLAIN_CALLS, frozenset[str]()):
+        with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(accept, "PLAIN_CALLS", calls)
+            made = World(Path(directory))
+            acks = [made.send(*({"batch": body} for body in bodies)) for bodies in wake_ups]
+            acks += [made.send(wake_ups[0][0][0] | {"messageId": "single"}, call="track")]
+            said = [[(ack.accepted, ack.refused, ack.failed, ack.position > 0) for ack in some] for some in acks]
+            seen.append((said, made.rows(EVENT), made.rows(LINK), made.rows(MERGE), made.accept.statistics()))
+            made.writer.close()
+    assert seen[0] == seen[1]
