@@ -1,0 +1,250 @@
+"""The private process: drains the journal into ClickHouse, answers questions, serves the console. Opens its parts in
+one nursery, closes them in reverse.
+
+Neither engine has to be there for the process to live: while Postgres or ClickHouse cannot be reached, it says so,
+tries again with growing pauses, and is not ready. The console answers from the first moment on, if only to say that.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+import trio
+from hypercorn.config import Config as ServerConfig
+from hypercorn.trio import serve
+
+from pugd import commands
+from pugd.answer import Answer, Stored
+from pugd.config import Config, address, reachable
+from pugd.control import projects
+from pugd.control.control import Control, open_control
+from pugd.data import DataDirectory
+from pugd.drain import Drain
+from pugd.errors import ControlError
+from pugd.identity.graph import Graph
+from pugd.model import LINK, LinkRow, Project
+from pugd.process import STOPPING, Sockets, Status
+from pugd.store.clickhouse import Store
+from pugd.tables import LINKS
+from pugd.web.app import Health, console
+
+log = logging.getLogger(__name__)
+
+PAUSE_S: Final = 0.25
+PAUSE_MAX_S: Final = 10.0
+"""Between attempts to open Postgres."""
+LOOK_INTERVAL_S: Final = 0.25
+"""How often the process looks whether it is ready."""
+DRAIN_SHARE: Final = 0.45
+"""Of the time to stop, at most this much is for draining to the end; closing the engines needs some too."""
+AWAY_WAIT_S: Final = 2.0
+"""The same, where ClickHouse is away as the process stops."""
+LINKS_MAX: Final = 20_000
+"""Entries of the link log in one answer to the collector."""
+
+
+class Keeper:
+    """The parts of the private process."""
+
+    def __init__(self, config: Config, sockets: Sockets, status: Status) -> None:
+        assert sockets.console is not None, "the supervisor hands over the console's socket"
+        self._config = config
+        self._socket = sockets.console
+        self._status = status
+        self._directory = directory = DataDirectory(config.data)
+        self._store = Store(directory=directory.path, url=config.clickhouse_url or None)
+        self._drain = Drain(
+            directory, self._store, interval_ms=config.drain_interval_ms, rows_max=config.drain_rows_max
+        )
+        self._hasher = Graph(directory.key())
+        self._answer = Answer(self._store, wait_stored=self._wait_stored, actor=self._hasher.actor)
+        self._control: Control | None = None
+        self._greeted = False
+
+    async def run(self) -> None:
+        """Until `status.stopping`; then what is flushed is stored first, if that can be done in time."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_control)
+                nursery.start_soon(self._drain.run)
+                nursery.start_soon(self._serve_console)
+                await nursery.start(commands.serve, self._directory.keeper_socket, {"links": self._links})
+                nursery.start_soon(self._look)
+                await self._status.stopping.wait()
+                self._status.unready(STOPPING)
+                await self._drain_to_the_end()
+                nursery.cancel_scope.cancel()
+        finally:
+            await self._store.close()
+
+    # -- engines -------------------------------------------------------------------------------------------------------
+
+    async def _keep_control(self) -> None:
+        """Postgres: open, keep, open again when it is gone."""
+        pause = PAUSE_S
+        while True:
+            try:
+                async with open_control(self._config, self._directory) as control:
+                    self._control, pause = control, PAUSE_S
+                    try:
+                        await control.keep_keys()
+                    finally:
+                        self._control = None
+            except ControlError as error:
+                log.warning("%s; trying again in %g s", error, pause)
+            await trio.sleep(pause)
+            pause = min(2 * pause, PAUSE_MAX_S)
+
+    async def _drain_to_the_end(self) -> None:
+        drain, until = self._drain, self._drain.flushed
+        bound = self._config.shutdown_timeout_s * DRAIN_SHARE
+        if drain.statistics().away:
+            bound = min(bound, AWAY_WAIT_S)
+        if not await drain.wait_stored(until, trio.current_time() + bound):
+            left = until - drain.stored
+            log.warning("%d bytes of the journal are not stored yet; they will be after the next start", left)
+
+    async def _wait_stored(self) -> Stored:
+        """Until all that is flushed now is stored, or for as long as a question may wait."""
+        drain = self._drain
+        complete = await drain.wait_stored(drain.flushed, trio.current_time() + self._config.read_wait_s)
+        return Stored(until=drain.stored_until_ms, complete=complete)
+
+    # -- how it is -----------------------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """Can a question be answered?"""
+        drain = self._drain.statistics()
+        reasons: dict[str, str] = {}
+        if self._status.stopping.is_set():
+            reasons["draining"] = "shutting down"
+        if self._control is None:
+            if self._greeted:
+                reasons["control_unavailable"] = "Postgres cannot be reached"
+            else:
+                reasons["starting"] = "opening Postgres"
+        if drain.away:
+            reasons["store_unavailable"] = drain.last_error
+        elif not self._store.ready:
+            reasons["starting"] = "opening ClickHouse"
+        return Health(ready=not reasons, reasons=reasons)
+
+    async def _look(self) -> None:
+        """Tell the supervisor when that changes."""
+        said: Health | None = None
+        while not self._status.stopping.is_set():
+            found = self.health()
+            if found != said:
+                if found.ready:
+                    self._status.ready(**await self._facts())
+                else:
+                    self._status.unready("; ".join(found.reasons.values()))
+                said = found
+            await trio.sleep(LOOK_INTERVAL_S if self._greeted else 0.02)
+
+    async def _facts(self) -> dict[str, str]:
+        """What the supervisor tells the one who started pugd; once."""
+        control = self._control
+        if self._greeted or control is None:
+            return {}
+        try:
+            write_key = await control.write_key(projects.DEFAULT) or ""
+            login = await control.create_login()
+        except ControlError as error:
+            log.warning("%s", error)
+            return {}
+        self._greeted = True
+        return {"write_key": write_key, "login": login}
+
+    async def _statistics(self) -> Mapping[str, Any]:
+        """Every part's record, the collector's too where it answers."""
+        parts: dict[str, Any] = {
+            "drain": self._drain.statistics(),
+            "store": self._store.statistics(),
+            "answer": self._answer.statistics(),
+        }
+        if "collector" in self._config.roles:
+            try:
+                parts |= await commands.ask(self._directory.collector_socket, "statistics")
+                parts["collector"] = {"answers": True}
+            except commands.CommandError:
+                parts["collector"] = {"answers": False}
+        return parts
+
+    # -- what others ask -----------------------------------------------------------------------------------------------
+
+    async def _serve_console(self) -> None:
+        application = console(
+            asker=self._answer,
+            access=Access(self),
+            health=self.health,
+            statistics=self._statistics,
+            collector=f"http://{reachable(address(self._config.collector))}",
+        )
+        server = ServerConfig()
+        server.bind = [f"fd://{self._socket.fileno()}"]
+        server.accesslog = None
+        server.errorlog = logging.getLogger("hypercorn.error")
+        server.graceful_timeout = 2.0
+        server.include_server_header = False
+        await serve(application, server, shutdown_trigger=trio.sleep_forever)  # type: ignore[arg-type]
+
+    async def _links(self, asked: Mapping[str, Any]) -> list[LinkRow]:
+        """For a collector that has lost its graph: entries of the link log from `order` on, at most `limit`."""
+        order, limit = int(asked.get("order", 0)), min(int(asked.get("limit", LINKS_MAX)), LINKS_MAX)
+        found = await self._store.query(_LINKS, {"order": order, "limit": limit})
+        return [LinkRow(LINK, *row) for row in found.rows]
+
+    @property
+    def control(self) -> Control:
+        """Raises ControlError while Postgres is away."""
+        if self._control is None:
+            raise ControlError("Postgres is not there yet: try again in a moment")
+        return self._control
+
+
+class Access:
+    """Who may look, by whichever `Control` there is at the moment."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    async def check_read_key(self, key: str) -> Project | None:
+        """The project that a read key opens."""
+        return await self._keeper.control.check_read_key(key)
+
+    async def redeem_login(self, token: str) -> str | None:
+        """A session for a login token, once."""
+        return await self._keeper.control.redeem_login(token)
+
+    async def check_session(self, session: str) -> Project | None:
+        """The project whose console a session opens."""
+        return await self._keeper.control.check_session(session)
+
+    async def end_session(self, session: str) -> None:
+        """Log out."""
+        await self._keeper.control.end_session(session)
+
+    async def write_key(self, project: int) -> str | None:
+        """A public write key, to show."""
+        return await self._keeper.control.write_key(project)
+
+
+def _column(name: str, type_: str) -> str:
+    quoted = f"`{name}`"
+    return f"toUnixTimestamp64Milli({quoted})" if type_.startswith("DateTime64") else quoted
+
+
+_TYPES: Final = {column.name: column.type for column in LINKS.columns}
+_LINKS: Final = (
+    "select "  # noqa: S608 - our own column names; every value is bound
+    + ", ".join(_column(field, _TYPES[field]) for field in LinkRow.__struct_fields__ if field != "kind")
+    + " from links where `order` >= {order:UInt64} order by `order` limit 1 by `order` limit {limit:UInt32}"
+)
+
+
+async def run(config: Config, sockets: Sockets, status: Status) -> None:
+    """Be the keeper, until `status.stopping`."""
+    await Keeper(config, sockets, status).run()

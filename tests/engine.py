@@ -1,0 +1,34 @@
+"""The one embedded ClickHouse of a test process: an engine takes one path a process, and a while to open.
+
+Tests that share it keep apart by project number or by (collector, epoch).
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from pathlib import Path
+
+import trio
+
+from pugd.store.clickhouse import Store
+
+_store: Store | None = None
+
+
+async def opened_store() -> Store:
+    """The store of this process, opened by the first that asks."""
+    global _store
+    if _store is None:
+        directory = Path(tempfile.mkdtemp(prefix="pugd-test-"))
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        store = Store(directory=directory)
+        await store.prepare()
+        _store = store
+        atexit.register(store._close)  # before the directory goes: the last registered is the first to run
+    # Each test has a Trio run of its own, and limiters belong to the run that used them.
+    _store._insert_limit = trio.CapacityLimiter(1)
+    _store._read_limit = trio.CapacityLimiter(4)
+    _store._preparing = trio.Lock()
+    return _store
