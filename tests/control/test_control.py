@@ -1,0 +1,262 @@
+"""Projects, keys, logins and the file of keys, against a real Postgres."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import psycopg
+import pytest
+import trio
+
+from pugd.config import Config
+from pugd.control import control, keys, members, postgres
+from pugd.control.control import Control, Remembered
+from pugd.control.embedded import Embedded
+from pugd.control.postgres import Connection, Postgres
+from pugd.data import DataDirectory
+from pugd.errors import ControlError
+from pugd.model import KeyFile, Project, WriteKey
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="pugd-test-") as made:
+        embedded = Embedded(Path(made) / "postgres")
+        yield embedded.start()
+        embedded.stop()
+
+
+@pytest.fixture
+def conninfo(server: str) -> str:
+    """An empty database of its own."""
+    with postgres.connect(server) as connection:
+        connection.execute("drop database if exists fresh with (force)")
+        connection.execute("create database fresh")
+    return f"{server} dbname=fresh"
+
+
+@pytest.fixture
+def connection(conninfo: str) -> Iterator[Connection]:
+    with postgres.connect(conninfo) as opened:
+        with opened.transaction():
+            postgres.migrate(opened)
+        yield opened
+
+
+def test_migrations_run_once_whoever_comes(conninfo: str) -> None:
+    def one(_: int) -> list[int]:
+        with postgres.connect(conninfo) as opened, opened.transaction():
+            return postgres.migrate(opened)
+
+    with ThreadPoolExecutor(4) as pool:
+        applied = list(pool.map(one, range(4)))
+    assert sorted(applied) == [[], [], [], sorted(postgres.migrations())]
+
+
+def test_newer_schema_is_refused(connection: Connection) -> None:
+    connection.execute("insert into migrations (number, name) values (9999, 'from_the_future')")
+    with pytest.raises(ControlError, match="newer than this pugd"):
+        postgres.migrate(connection)
+
+
+def test_first_start_makes_keys_and_a_second_makes_none(connection: Connection) -> None:
+    read_key = control.seed(connection, Config())
+    assert read_key.startswith("read_")
+    assert control.seed(connection, Config()) == ""
+    kinds = [(key.kind, key.project) for key in keys.list_keys(connection)]
+    assert kinds == [("write", 1), ("read", 1)]
+    assert keys.project_of_read_key(connection, read_key) == Project(1, "default")
+    write_key = keys.first_write_key(connection, 1)
+    assert write_key is not None
+    assert write_key.startswith("pub_")
+    # A write key asks nothing.
+    assert keys.project_of_read_key(connection, write_key) is None
+
+
+def test_seeded_keys_are_any_string_and_hold_at_every_start(connection: Connection) -> None:
+    config = Config(write_key="my-site", read_key="let me in"[:3])
+    assert control.seed(connection, config) == ""
+    assert control.seed(connection, config) == ""
+    assert keys.first_write_key(connection, 1) == "my-site"
+    assert keys.project_of_read_key(connection, "let") is not None
+    (revoked,) = (key.id for key in keys.list_keys(connection) if key.kind == "read")
+    assert keys.revoke(connection, revoked)
+    assert not keys.revoke(connection, revoked)
+    assert keys.project_of_read_key(connection, "let") is None
+    control.seed(connection, config)
+    assert keys.project_of_read_key(connection, "let") is not None
+
+
+def test_a_key_cannot_be_of_two_kinds(connection: Connection) -> None:
+    with pytest.raises(ControlError, match="another kind"):
+        control.seed(connection, Config(write_key="same", read_key="same"))
+
+
+def test_key_file_holds_no_secret(connection: Connection) -> None:
+    secret = keys.make(connection, 1, "secret_write")
+    public = keys.make(connection, 1, "write")
+    read = keys.make(connection, 1, "read")
+    gone = keys.make(connection, 1, "write")
+    keys.revoke(connection, max(key.id for key in keys.list_keys(connection)))
+    file = keys.key_file(connection)
+    assert file.write_keys == {
+        hashlib.sha256(secret.encode()).hexdigest(): WriteKey(1, True),
+        public: WriteKey(1, False),
+    }
+    text = msgspec.json.encode(file).decode()
+    assert secret not in text
+    assert read not in text
+    assert gone not in text
+    assert file.projects == [Project(1, "default", "UTC")]
+
+
+def test_database_holds_no_secret(connection: Connection) -> None:
+    secrets = [
+        keys.make(connection, 1, "secret_write"),
+        keys.make(connection, 1, "read"),
+        members.create_login(connection),
+    ]
+    session = members.redeem_login(connection, members.create_login(connection))
+    assert session is not None
+    rows = [str(connection.execute(f"select * from {table}").fetchall()) for table in ("keys", "logins", "sessions")]
+    for secret in (*secrets, session):
+        assert not any(secret in row for row in rows)
+
+
+def test_login_works_once(connection: Connection) -> None:
+    token = members.create_login(connection)
+    session = members.redeem_login(connection, token)
+    assert session is not None
+    assert members.redeem_login(connection, token) is None
+    assert members.redeem_login(connection, "made up") is None
+    assert members.check_session(connection, session) == Project(1, "default")
+    assert members.check_session(connection, token) is None
+    members.end_session(connection, session)
+    assert members.check_session(connection, session) is None
+
+
+def test_logins_and_sessions_expire(connection: Connection) -> None:
+    session = members.redeem_login(connection, members.create_login(connection))
+    assert session is not None
+    token = members.create_login(connection)
+    connection.execute("update logins set expires_at = now()")
+    connection.execute("update sessions set expires_at = now()")
+    assert members.redeem_login(connection, token) is None
+    assert members.check_session(connection, session) is None
+
+
+def test_concurrent_redemptions_give_one_session(conninfo: str, connection: Connection) -> None:
+    token = members.create_login(connection)
+
+    def redeem(_: int) -> str | None:
+        with postgres.connect(conninfo) as opened, opened.transaction():
+            return members.redeem_login(opened, token)
+
+    with ThreadPoolExecutor(4) as pool:
+        given = list(pool.map(redeem, range(4)))
+    assert sum(session is not None for session in given) == 1
+
+
+async def test_facade_and_file(conninfo: str, tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    config = Config(data=str(tmp_path), postgres_url="postgresql:///?host=unused", write_key="prv_own", read_key="ask")
+    async with control.open_control(msgspec.structs.replace(config, postgres_url=conninfo), directory) as opened:
+        assert isinstance(opened, Control)
+        known = msgspec.json.decode(directory.keys.read_bytes(), type=KeyFile)
+        assert known.write_keys == {hashlib.sha256(b"prv_own").hexdigest(): WriteKey(1, True)}
+        assert not directory.read_key.exists()  # it was given, so nobody needs to look it up
+        assert await opened.check_read_key("ask") == Project(1, "default")
+        assert await opened.check_read_key("no") is None
+        session = await opened.redeem_login(await opened.create_login())
+        assert session is not None
+        assert await opened.check_session(session) == Project(1, "default")
+        await opened.end_session(session)
+        assert await opened.check_session(session) is None
+        assert await opened.write_key(1) is None
+        with postgres.borrowed(conninfo) as connection:
+            added = keys.make(connection, 1, "write")
+        await opened.write_keys()
+        assert added in directory.keys.read_text()
+        assert await opened.write_key(1) == added
+        assert directory.keys.stat().st_mode & 0o777 == 0o600
+
+
+async def test_first_read_key_lies_in_the_data_directory(conninfo: str, tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    async with control.open_control(Config(data=str(tmp_path), postgres_url=conninfo), directory) as opened:
+        assert await opened.check_read_key(directory.read_key.read_text().strip()) == Project(1, "default")
+        assert directory.read_key.stat().st_mode & 0o777 == 0o600
+
+
+async def test_pool_drops_what_failed(conninfo: str) -> None:
+    pool = Postgres(conninfo)
+
+    def fail(connection: Connection) -> None:
+        connection.execute("select nothing_there")
+
+    def cut(connection: Connection) -> None:
+        connection.execute("select pg_terminate_backend(pg_backend_pid())")
+
+    for broken in (fail, cut):
+        with pytest.raises(ControlError):
+            await pool.run(broken)
+        assert await pool.run(lambda connection: connection.execute("select 5").fetchone()) == (5,)
+    await pool.close()
+
+
+async def test_work_is_one_transaction(conninfo: str) -> None:
+    pool = Postgres(conninfo)
+
+    def half(connection: Connection) -> None:
+        connection.execute("create table half (n int)")
+        _ = 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        await pool.run(half)
+    with pytest.raises(ControlError, match="half"):
+        await pool.run(lambda connection: connection.execute("select * from half"))
+    await pool.close()
+
+
+async def test_answers_are_remembered_through_an_absence(autojump_clock: trio.testing.MockClock) -> None:
+    remembered, asked = Remembered(), 0
+    away = False
+
+    async def ask() -> str | None:
+        nonlocal asked
+        asked += 1
+        if away:
+            raise ControlError("away")
+        return "yes"
+
+    async def no() -> str | None:
+        return None
+
+    assert [await remembered.ask("k", ask) for _ in range(3)] == ["yes"] * 3
+    assert asked == 1
+    await trio.sleep(control.REMEMBER_S + 1)
+    assert await remembered.ask("k", ask) == "yes"
+    assert asked == 2
+    away = True
+    await trio.sleep(control.REMEMBER_S + 1)
+    assert await remembered.ask("k", ask) == "yes"
+    await trio.sleep(control.REMEMBER_AWAY_S + 1)
+    with pytest.raises(ControlError):
+        await remembered.ask("k", ask)
+    assert await remembered.ask("other", no) is None
+    for number in range(control.REMEMBERED_MAX + 10):
+        away = False
+        await remembered.ask(str(number), ask)
+    assert len(remembered._answers) <= control.REMEMBERED_MAX
+
+
+def test_no_server_is_told_in_one_line() -> None:
+    with pytest.raises(ControlError, match="cannot be reached") as caught:
+        postgres.connect("host=/nowhere user=x dbname=y")
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, psycopg.Error)
