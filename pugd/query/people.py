@@ -1,0 +1,367 @@
+"""The people of a project: who matches, in which order, and what is known of each.
+
+Two halves. `plan_page` and `shape_page` find the page: one statement sums up each actor, joins the sums to persons, and
+keeps the count and the page's sort keys. `plan_links`, `plan_activity` and `plan_traits` then read what is known of
+given persons by their actors alone, and `shape_persons` puts it together: for a list, for one person, and for the head
+of a timeline.
+
+A person exists from an event that counts, from traits, or from an accepted entry of the link log. All of these tell
+when an id was seen, but for links made by hand (`merge`, `unlink`), which are nobody's own doing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from pugd.model import person_text
+from pugd.query import cursor, times, traits
+from pugd.query.filters import contains, json_contains, spelled
+from pugd.query.person import Located, among, mapping, newest, rows, touching
+from pugd.query.sql import Plan, Sql, all_of, bound, joined, plan, sql
+from pugd.question import LeftOut, People, Person, PersonId
+
+_KEYS = {"last_seen": sql("last_seen"), "first_seen": sql("first_seen"), "events": sql("toInt64(events)")}
+
+_BY_HAND = sql("call IN ('merge', 'unlink')")
+_ACCEPTED = sql("refused = ''")
+
+
+class _Key(msgspec.Struct, frozen=True, array_like=True, tag="people"):
+    """Of the last person of a page. `key` ascends with the page: it is negated where the sort descends."""
+
+    sort: str
+    key: int
+    person: int
+
+    def __post_init__(self) -> None:
+        cursor.bounded(self.key, -(2**63), 2**63)
+        cursor.bounded(self.person, 0, 2**64)
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Which persons are on the page, in order."""
+
+    place: int
+    """Of the link log, that all this is true of."""
+    count: int
+    persons: list[int]
+    next: str | None
+    left_out: LeftOut
+
+
+def plan_page(question: People) -> Plan:
+    """Find the page. Reads the project's events once, by their narrow columns alone unless ids are searched."""
+    project, search = question.project, question.search
+    found = [_events(project, search), _traits(project, search), _links(project, search)]
+    if search:
+        found.append(_trait_matches(project, search))
+    conditions = []
+    if search:
+        conditions.append(sql("matches"))
+    if question.identified is not None:
+        conditions.append(sql("identified") if question.identified else sql("NOT identified"))
+    key = _KEYS[question.sort.lstrip("-")]
+    if question.sort.startswith("-"):
+        key = sql("-$key", key=key)
+    beyond = sql("1")
+    if question.cursor is not None:
+        last = cursor.read(question.cursor, _Key)
+        if last.sort != question.sort:
+            raise cursor.refusal()
+        beyond = sql(
+            "(key, person) > ($key, $person)", key=bound("Int64", last.key), person=bound("UInt64", last.person)
+        )
+    return plan(
+        sql(
+            """
+WITH $newest AS place
+SELECT place, count(), groupArraySortedIf($limit)((key, person), $beyond),
+    (SELECT (sum(bot), sum(cookieless AND NOT bot)) $all_events)
+FROM (
+    SELECT person, $key AS key
+    FROM (
+        SELECT if(known.person = 0, seen.actor, known.person) AS person,
+            sum(seen.count) AS events, min(seen.first) AS first_seen, max(seen.last) AS last_seen,
+            max(seen.user) AS identified, max(seen.match) AS matches
+        FROM ($found) AS seen
+        LEFT JOIN $mapping AS known ON known.actor = seen.actor
+        GROUP BY person
+    )
+    WHERE $conditions
+)""",
+            newest=newest(project),
+            limit=bound("UInt32", question.limit + 1),
+            beyond=beyond,
+            all_events=rows("events", project, uncounted=True),
+            key=key,
+            found=joined(" UNION ALL ", found),
+            mapping=mapping(project, sql("place")),
+            conditions=all_of(conditions),
+        )
+    )
+
+
+def shape_page(question: People, found: Sequence[Sequence[Any]]) -> Page:
+    """The statement's one row → the page."""
+    ((place, count, keys, (bots, cookieless)),) = found
+    following = None
+    if len(keys) > question.limit:
+        keys = keys[: question.limit]
+        following = cursor.written(_Key(question.sort, *keys[-1]))
+    return Page(place, count, [person for _, person in keys], following, LeftOut(bots, cookieless))
+
+
+def _events(project: int, search: str) -> Sql:
+    return sql(
+        """
+SELECT actor, countIf(call != 'group') AS count, toUnixTimestamp64Milli(min(occurred_at)) AS first,
+    toUnixTimestamp64Milli(max(occurred_at)) AS last, max(user_id != '') AS user, max($match) AS match
+$rows GROUP BY actor""",
+        match=contains(sql("if(user_id != '', user_id, anonymous_id)"), search) if search else sql("0"),
+        rows=rows("events", project),
+    )
+
+
+def _traits(project: int, search: str) -> Sql:
+    return sql(
+        """
+SELECT actor, 0 AS count, toUnixTimestamp64Milli(min(occurred_at)) AS first,
+    toUnixTimestamp64Milli(max(occurred_at)) AS last, max(user_id = distinct_id) AS user, max($match) AS match
+$rows GROUP BY actor""",
+        match=contains(sql("distinct_id"), search) if search else sql("0"),
+        rows=rows("traits", project),
+    )
+
+
+def _links(project: int, search: str) -> Sql:
+    """Both ends of each accepted entry; by hand made ones say nothing of when, and so must not come first or last."""
+    return sql(
+        """
+SELECT side.1 AS actor, 0 AS count, toUnixTimestamp64Milli(min(occurred_at)) AS first,
+    toUnixTimestamp64Milli(max(occurred_at)) AS last, max(side.3) AS user, max($match) AS match
+FROM (
+    SELECT occurred_at,
+        arrayJoin([(a, a_id, call = 'user'), (b, b_id, call IN ('identify', 'event'))]) AS side $rows
+)
+WHERE side.2 != '' GROUP BY actor""",
+        match=contains(sql("side.2"), search) if search else sql("0"),
+        rows=rows("links", project, [_ACCEPTED, sql("NOT $by_hand", by_hand=_BY_HAND)]),
+    )
+
+
+def _trait_matches(project: int, search: str) -> Sql:
+    """Persons one of whose present traits matches, in the form of the sums above. Only those are resolved of whom some
+    operation says what is searched for, or adds, which may make any number."""
+    person = sql("if(known.person = 0, said.actor, known.person)")
+    known = sql("LEFT JOIN $mapping AS known ON known.actor = said.actor", mapping=mapping(project, sql("place")))
+    may = sql("operation = 'add' OR $match", match=json_contains(spelled(sql("value")), search))
+    candidates = sql(
+        "SELECT $person FROM (SELECT actor $rows) AS said $known",
+        person=person,
+        rows=rows("traits", project, [may]),
+        known=known,
+    )
+    said = sql(
+        "FROM (SELECT * $rows) AS said $known WHERE $person IN ($candidates)",
+        rows=rows("traits", project),
+        known=known,
+        person=person,
+        candidates=candidates,
+    )
+    return sql(
+        """
+SELECT person AS actor, 0 AS count, $last AS first, $first AS last, 0 AS user, 1 AS match
+FROM $resolved WHERE $match GROUP BY person""",
+        first=bound("Int64", -(2**62)),
+        last=bound("Int64", 2**62),
+        resolved=traits.resolved(person, said),
+        match=json_contains(spelled(sql("present")), search),
+    )
+
+
+# What is known of given persons.
+
+
+class Links(msgspec.Struct, frozen=True):
+    """The accepted entries of the link log that touch some actors."""
+
+    rows: list[tuple[int, int, int, str, str, str, int]]
+    """(order, a, b, a_id, b_id, call, occurred_at in ms), in order."""
+
+    @property
+    def ids(self) -> list[str]:
+        return sorted({id_ for row in self.rows for id_ in row[3:5] if id_})
+
+
+def plan_links(project: int, actors: Sequence[int]) -> Plan:
+    """The accepted links that touch these actors."""
+    sides = (
+        sql(
+            "SELECT `order`, a, b, a_id, b_id, call, toUnixTimestamp64Milli(occurred_at) AS at $rows",
+            rows=rows("links", project, [_ACCEPTED, sql("call != 'unlink'"), *side]),
+        )
+        for side in touching(actors)
+    )
+    return plan(sql("SELECT * FROM ($sides) ORDER BY `order`", sides=joined(" UNION ALL ", sides)))
+
+
+def plan_activity(project: int, actors: Sequence[int], links: Links) -> Plan:
+    """When and under which ids these actors were seen. An event with both ids is also a sight of its anonymous id,
+    where that is linked to anyone here."""
+    own = among(sql("actor"), actors)
+    counts = sql("bot = 0 AND cookieless = 0 AND call != 'group'")
+    return plan(
+        sql(
+            """
+SELECT actor, any(id), beside, max(user), sum(counts), toUnixTimestamp64Milli(min(at)), toUnixTimestamp64Milli(max(at)),
+    sum(is_bot), sum(is_cookieless)
+FROM (
+    SELECT actor, if(user_id != '', user_id, anonymous_id) AS id,
+        if(user_id != '' AND anonymous_id IN $linked, anonymous_id, '') AS beside, user_id != '' AS user,
+        toUInt64($counts) AS counts, occurred_at AS at, bot AS is_bot, cookieless AND NOT bot AS is_cookieless
+    $events
+    UNION ALL
+    SELECT actor, distinct_id, '', user_id = distinct_id, 0, occurred_at, 0, 0
+    $traits
+)
+GROUP BY actor, beside, is_bot, is_cookieless""",
+            linked=bound("Array(String)", links.ids),
+            counts=counts,
+            events=rows("events", project, [own], uncounted=True),
+            traits=rows("traits", project, [own]),
+        )
+    )
+
+
+def plan_traits(project: int, located: Iterable[Located]) -> Plan:
+    """The present traits of these persons."""
+    owners = {actor: at.person for at in located for actor in at.actors}
+    actors = list(owners)
+    person = sql(
+        "transform(actor, $actors, $persons, actor)",
+        actors=bound("Array(UInt64)", actors),
+        persons=bound("Array(UInt64)", list(owners.values())),
+    )
+    found = rows("traits", project, [among(sql("actor"), actors)])
+    return plan(sql("SELECT person, key, base, additions FROM $grouped", grouped=traits.grouped(person, found)))
+
+
+class _Sight:
+    """When an id was seen, and as what."""
+
+    __slots__ = ("first", "kind", "last", "place")
+
+    def __init__(self) -> None:
+        self.first, self.last = _NEVER, -_NEVER
+        self.kind = 0
+        self.place = _NEVER
+
+    def add(self, first: int, last: int, kind: int) -> None:
+        self.first, self.last = min(self.first, first), max(self.last, last)
+        self.kind = max(self.kind, kind)
+
+
+_UNKNOWN, _ANONYMOUS, _USER = 0, 1, 2
+_KINDS = ("unknown", "anonymous", "user")
+_NEVER = 2**62
+
+
+def shape_persons(
+    located: Iterable[Located],
+    links: Links,
+    activity: Iterable[Sequence[Any]],
+    trait_rows: Iterable[tuple[int, str, str, Sequence[float]]],
+    *,
+    ids_max: int | None = None,
+) -> tuple[dict[int, Person], LeftOut]:
+    """What is known of each of these persons; those of whom nothing is known are not persons, and not in it."""
+    located = list(located)
+    owner = {actor: at.person for at in located for actor in at.actors}
+    sights: dict[int, dict[str, _Sight]] = {at.person: defaultdict(_Sight) for at in located}
+    alive: set[int] = set()
+    events: dict[int, int] = defaultdict(int)
+    alias: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    by_hand: list[tuple[_Sight, int]] = []
+    for order, a, b, a_id, b_id, call, at in links.rows:
+        kinds = {
+            "identify": (_ANONYMOUS, _USER),
+            "event": (_ANONYMOUS, _USER),
+            "user": (_USER, _UNKNOWN),
+        }.get(call, (_UNKNOWN, _UNKNOWN))
+        for actor, id_, kind in ((a, a_id, kinds[0]), (b, b_id, kinds[1])):
+            person = owner.get(actor)
+            if person is None or not id_:
+                continue
+            sight = sights[person][id_]
+            if call == "merge":
+                by_hand.append((sight, at))
+                continue
+            alive.add(person)
+            sight.add(at, at, kind)
+            if kind == _USER:
+                sight.place = min(sight.place, order)
+        if call == "alias" and owner.get(a) is not None and owner.get(a) == owner.get(b):
+            alias[owner[a]].append((a_id, b_id))
+    bots = cookieless = 0
+    beside_sights: list[tuple[int, str, int, int]] = []
+    for actor, id_, beside, user, count, first, last, bot_count, cookieless_count in activity:
+        bots += bot_count
+        cookieless += cookieless_count
+        if bot_count or cookieless_count:
+            continue
+        person = owner[actor]
+        alive.add(person)
+        events[person] += count
+        sights[person][id_].add(first, last, _USER if user else _ANONYMOUS)
+        if beside:
+            beside_sights.append((person, beside, first, last))
+    for person, beside, first, last in beside_sights:
+        if beside in sights[person]:
+            sights[person][beside].add(first, last, _ANONYMOUS)
+    for sight, at in by_hand:
+        if sight.first == _NEVER:
+            sight.add(at, at, _UNKNOWN)
+    present: dict[int, dict[str, msgspec.Raw]] = defaultdict(dict)
+    for person, key, base, additions in trait_rows:
+        json = traits.value(base.encode(), additions)
+        if json is not None:
+            present[person][key] = msgspec.Raw(json)
+    persons = {
+        person: _person(person, sights[person], alias[person], present[person], events[person], ids_max)
+        for person in sights
+        if person in alive
+    }
+    return persons, LeftOut(bots, cookieless)
+
+
+def _person(
+    person: int,
+    sights: Mapping[str, _Sight],
+    alias: list[tuple[str, str]],
+    present: dict[str, msgspec.Raw],
+    events: int,
+    ids_max: int | None,
+) -> Person:
+    ordered = sorted(sights.items(), key=lambda item: (-item[1].kind, item[1].place, item[1].first, item[0]))
+    user_ids = [id_ for id_, sight in ordered if sight.kind == _USER]
+    between = [b_id for a_id, b_id in alias if a_id in user_ids and b_id in user_ids]
+    user_id = between[-1] if between else user_ids[0] if user_ids else None
+    ids = [
+        PersonId(id_, _KINDS[sight.kind], times.text(sight.first), times.text(sight.last))
+        for id_, sight in ordered[:ids_max]
+    ]
+    return Person(
+        id=person_text(person),
+        user_id=user_id,
+        user_ids=user_ids,
+        ids=ids,
+        ids_count=len(ordered),
+        traits=dict(sorted(present.items())),
+        first_seen=times.text(min(sight.first for sight in sights.values())),
+        last_seen=times.text(max(sight.last for sight in sights.values())),
+        events=events,
+    )

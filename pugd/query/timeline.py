@@ -1,0 +1,357 @@
+"""One person's timeline: events, calls that set traits, and links, over all their ids.
+
+Everything is read by the person's actors alone, so it costs what the person did, not what the project holds. One
+statement reads the three kinds, each only as far as the page goes. Entries are ordered by (occurred_at, received_at,
+where the row came from): millisecond order, ties in the order of arrival, never two alike, so a page continues exactly
+where the one before ended.
+
+A call that sets traits is one entry. What it changed is seen from the person: the value before it, over all the
+person's actors as they are today, and the value after. That needs the earlier operations on the same keys, which
+`plan_history` reads when there are such entries on the page.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pugd.query import cursor, summary, times
+from pugd.query.filters import contains, json_contains, members_contain, moment, spelled
+from pugd.query.person import among, rows, touching
+from pugd.query.sql import Plan, Sql, all_of, any_of, bound, joined, plan, sql
+from pugd.query.traits import History, raw
+from pugd.question import Change, EventEntry, LinkEntry, Timeline, TraitsEntry
+
+_EVENT, _TRAITS, _LINK = 1, 2, 3
+
+_MS_MAX = 2**48
+"""Beyond the last millisecond that ClickHouse's DateTime64(3) holds (the year 2299)."""
+
+
+class _Key(msgspec.Struct, frozen=True, array_like=True, tag="timeline"):
+    """Of the last entry of a page."""
+
+    order: str
+    occurred_at: int
+    received_at: int
+    collector: str
+    epoch: int
+    position: int
+
+    def __post_init__(self) -> None:
+        cursor.bounded(self.occurred_at, -_MS_MAX, _MS_MAX)
+        cursor.bounded(self.received_at, -_MS_MAX, _MS_MAX)
+        cursor.bounded(self.epoch, 0, 2**64)
+        cursor.bounded(self.position, 0, 2**64)
+
+
+class Row(NamedTuple):
+    """What the statement returns; fields that a kind has no use for are empty."""
+
+    kind: int
+    occurred_at: int
+    received_at: int
+    collector: str
+    epoch: int
+    position: int
+    event_id: str
+    user_id: str
+    anonymous_id: str
+    transport: str
+    platform: str
+    session_id: str
+    name: str
+    """event: its name; link: the call."""
+    properties: str
+    context: str
+    path: str
+    url: str
+    title: str
+    place: int
+    """link: in the link log."""
+    a: str
+    b: str
+    refused: str
+    operations: list[tuple[str, str, str]]
+    """traits: (key, operation, value) each."""
+
+
+def plan_entries(question: Timeline, actors: Sequence[int]) -> Plan:
+    """The page and one entry more, so that it is known whether there is a next."""
+    last = None
+    if question.cursor is not None:
+        last = cursor.read(question.cursor, _Key)
+        if last.order != question.order:
+            raise cursor.refusal()
+    found = [_events(question, actors, last)]
+    if question.event is None:
+        found.append(_traits(question, actors, last))
+        found += [_links(question, side, last) for side in touching(actors)]
+    return plan(
+        sql(
+            "SELECT * FROM ($found) ORDER BY $order LIMIT $limit",
+            found=joined(" UNION ALL ", found),
+            order=_order(question, _NAMES),
+            limit=_limit(question),
+        )
+    )
+
+
+def shape_entries(question: Timeline, found: Iterable[Sequence[Any]]) -> tuple[list[Row], str | None]:
+    """The page's rows, and the cursor of the next page."""
+    page = [Row(*row) for row in found]
+    if len(page) <= question.limit:
+        return page, None
+    page = page[: question.limit]
+    end = page[-1]
+    return page, cursor.written(_Key(question.order, *end[1:6]))
+
+
+def plan_history(project: int, actors: Sequence[int], page: Iterable[Row]) -> Plan | None:
+    """Every operation on the keys that the page's calls set, as far as the latest of them; None where none did."""
+    calls = [row for row in page if row.kind == _TRAITS]
+    if not calls:
+        return None
+    keys = sorted({key for row in calls for key, _, _ in row.operations})
+    conditions = [
+        among(sql("actor"), actors),
+        sql("key IN $keys", keys=bound("Array(String)", keys)),
+        sql("occurred_at <= $latest", latest=moment(max(row.occurred_at for row in calls))),
+    ]
+    return plan(
+        sql(
+            """
+SELECT toString(key), toUnixTimestamp64Milli(occurred_at) AS at, event_id, toString(operation), value
+$rows ORDER BY at, event_id""",
+            rows=rows("traits", project, conditions),
+        )
+    )
+
+
+def shape(
+    page: Iterable[Row], history: Iterable[tuple[str, int, str, str, str]]
+) -> list[EventEntry | TraitsEntry | LinkEntry]:
+    """The page's entries, as they are answered."""
+    page = list(page)
+    changes = _changes({(row.occurred_at, row.event_id) for row in page if row.kind == _TRAITS}, history)
+    entries: list[EventEntry | TraitsEntry | LinkEntry] = []
+    for row in page:
+        if row.kind == _EVENT:
+            entries.append(_event_entry(row))
+        elif row.kind == _TRAITS:
+            entries.append(_traits_entry(row, changes[row.occurred_at, row.event_id]))
+        else:
+            entries.append(_link_entry(row))
+    return entries
+
+
+# Reading.
+
+_NAMES = tuple(sql(name) for name in ("at", "received", "collector", "epoch", "position"))
+_COLUMNS = tuple(sql(name) for name in ("occurred_at", "received_at", "collector", "epoch", "position"))
+_CALLS = tuple(sql(name) for name in ("occurred_at", "received_at", "source.1", "source.2", "source.3"))
+
+
+def _events(question: Timeline, actors: Sequence[int], last: _Key | None) -> Sql:
+    conditions = [among(sql("actor"), actors), *_range(question, last), *_beyond(last, _COLUMNS)]
+    if question.event is not None:
+        conditions.append(sql("event = $event", event=bound("String", question.event)))
+    if search := question.search:
+        texts = ("event", "user_id", "anonymous_id", "path", "url", "title")
+        conditions.append(
+            any_of(
+                [*(contains(_TEXTS[text], search) for text in texts), members_contain(sql("properties_text"), search)]
+            )
+        )
+    return sql(
+        """
+SELECT 1 AS kind, toUnixTimestamp64Milli(occurred_at) AS at, toUnixTimestamp64Milli(received_at) AS received,
+    toString(collector) AS collector, epoch, position, event_id, user_id, anonymous_id,
+    toString(transport) AS transport, toString(platform) AS platform, session_id, toString(event) AS name,
+    properties_text, context, path, url, title, toUInt64(0) AS place, '' AS a, '' AS b, '' AS refused,
+    CAST([], 'Array(Tuple(String, String, String))') AS operations
+$rows ORDER BY $order LIMIT $limit""",
+        rows=rows("events", question.project, conditions),
+        order=_order(question, _COLUMNS),
+        limit=_limit(question),
+    )
+
+
+def _traits(question: Timeline, actors: Sequence[int], last: _Key | None) -> Sql:
+    matches = []
+    if search := question.search:
+        texts = ("key", "user_id", "anonymous_id", "distinct_id")
+        value = json_contains(spelled(sql("value")), search)
+        matches.append(sql("max($any)", any=any_of([*(contains(_TEXTS[text], search) for text in texts), value])))
+    return sql(
+        """
+SELECT 2, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), source.1, source.2, source.3,
+    event_id, user, anonymous, transport, platform, '', '', '', '', '', '', '', 0, '', '', '', operations
+FROM (
+    SELECT event_id, occurred_at, received_at, min((toString(collector), epoch, position)) AS source,
+        any(user_id) AS user, any(anonymous_id) AS anonymous, any(toString(traits.transport)) AS transport,
+        any(toString(traits.platform)) AS platform,
+        groupArray((toString(key), toString(operation), value)) AS operations
+    $rows GROUP BY event_id, occurred_at, received_at HAVING $matches
+)
+WHERE $beyond ORDER BY $order LIMIT $limit""",
+        rows=rows("traits", question.project, [among(sql("actor"), actors), *_range(question, last)]),
+        matches=all_of(matches),
+        beyond=all_of(_beyond(last, _CALLS)),
+        order=_order(question, _CALLS),
+        limit=_limit(question),
+    )
+
+
+def _links(question: Timeline, side: Sequence[Sql], last: _Key | None) -> Sql:
+    conditions = [
+        *side,
+        sql("call != 'user'"),
+        *_range(question, last),
+        *_beyond(last, _COLUMNS),
+    ]
+    if search := question.search:
+        conditions.append(any_of(contains(_TEXTS[text], search) for text in ("a_id", "b_id", "call")))
+    return sql(
+        """
+SELECT 3, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), toString(collector), epoch,
+    position, event_id, if(call IN ('identify', 'event'), b_id, ''), if(call IN ('identify', 'event'), a_id, ''),
+    toString(transport), toString(platform), '', toString(call), '', '', '', '', '', `order`, a_id, b_id,
+    toString(refused), CAST([], 'Array(Tuple(String, String, String))')
+$rows ORDER BY $order LIMIT $limit""",
+        rows=rows("links", question.project, conditions),
+        order=_order(question, _COLUMNS),
+        limit=_limit(question),
+    )
+
+
+_TEXTS = {
+    "a_id": sql("a_id"),
+    "anonymous_id": sql("anonymous_id"),
+    "b_id": sql("b_id"),
+    "call": sql("toString(call)"),
+    "distinct_id": sql("distinct_id"),
+    "event": sql("toString(event)"),
+    "key": sql("toString(key)"),
+    "path": sql("path"),
+    "title": sql("title"),
+    "url": sql("url"),
+    "user_id": sql("user_id"),
+}
+
+
+def _range(question: Timeline, last: _Key | None) -> list[Sql]:
+    """On the column itself, so that parts and granules outside are not read."""
+    conditions = []
+    if question.since is not None:
+        conditions.append(sql("occurred_at >= $since", since=moment(question.since)))
+    if question.until is not None:
+        conditions.append(sql("occurred_at < $until", until=moment(question.until)))
+    if last is not None:
+        at = moment(last.occurred_at)
+        conditions.append(
+            sql("occurred_at <= $at", at=at) if last.order == "desc" else sql("occurred_at >= $at", at=at)
+        )
+    return conditions
+
+
+def _beyond(last: _Key | None, columns: Sequence[Sql]) -> list[Sql]:
+    """After the last entry of the page before."""
+    if last is None:
+        return []
+    key = sql(
+        "($occurred, $received, $collector, $epoch, $position)",
+        occurred=moment(last.occurred_at),
+        received=moment(last.received_at),
+        collector=bound("String", last.collector),
+        epoch=bound("UInt64", last.epoch),
+        position=bound("UInt64", last.position),
+    )
+    row = joined(", ", columns)
+    return [sql("($row) < $key", row=row, key=key) if last.order == "desc" else sql("($row) > $key", row=row, key=key)]
+
+
+def _order(question: Timeline, columns: Sequence[Sql]) -> Sql:
+    if question.order == "asc":
+        return joined(", ", columns)
+    return joined(", ", (sql("$column DESC", column=column) for column in columns))
+
+
+def _limit(question: Timeline) -> Sql:
+    return bound("UInt32", question.limit + 1)
+
+
+# Answering.
+
+
+def _changes(
+    calls: set[tuple[int, str]], history: Iterable[tuple[str, int, str, str, str]]
+) -> Mapping[tuple[int, str], dict[str, tuple[bytes | None, bytes | None]]]:
+    """(occurred_at, event id) of a call → each of its keys, with the value before and after."""
+    operations: dict[str, dict[tuple[int, str], list[tuple[str, bytes]]]] = defaultdict(lambda: defaultdict(list))
+    for key, at, event_id, operation, value in history:
+        operations[key][at, event_id].append((operation, value.encode()))
+    changes: dict[tuple[int, str], dict[str, tuple[bytes | None, bytes | None]]] = defaultdict(dict)
+    for key in sorted(operations):
+        past = History()
+        for call, said in operations[key].items():
+            before = past.value if call in calls else None
+            past.take(said)
+            if call in calls:
+                changes[call][key] = (before, past.value)
+    return changes
+
+
+def _common(row: Row) -> dict[str, Any]:
+    return {
+        "occurred_at": times.text(row.occurred_at),
+        "received_at": times.text(row.received_at),
+        "event_id": row.event_id,
+        "user_id": row.user_id or None,
+        "anonymous_id": row.anonymous_id or None,
+        "transport": row.transport,
+        "platform": row.platform or None,
+        "session_id": row.session_id or None,
+    }
+
+
+def _event_entry(row: Row) -> EventEntry:
+    return EventEntry(
+        id=f"event:{row.event_id}",
+        type=EventEntry.TYPE,
+        summary=summary.event(row.name, summary.members(row.properties), path=row.path, url=row.url, title=row.title),
+        event=row.name,
+        properties=msgspec.Raw(row.properties.encode() or b"{}"),
+        context=msgspec.Raw(row.context.encode() or b"{}"),
+        **_common(row),
+    )
+
+
+def _traits_entry(row: Row, changes: Mapping[str, tuple[bytes | None, bytes | None]]) -> TraitsEntry:
+    return TraitsEntry(
+        id=f"traits:{row.event_id}",
+        type=TraitsEntry.TYPE,
+        summary=summary.traits((key, _plain(before), _plain(after)) for key, (before, after) in changes.items()),
+        changes={key: Change(raw(before), raw(after)) for key, (before, after) in changes.items()},
+        **_common(row),
+    )
+
+
+def _link_entry(row: Row) -> LinkEntry:
+    return LinkEntry(
+        id=f"link:{row.place}",
+        type=LinkEntry.TYPE,
+        summary=summary.link(row.name, row.a, row.b, row.refused),
+        a=row.a,
+        b=row.b,
+        call=row.name,
+        refused=row.refused or None,
+        **_common(row),
+    )
+
+
+def _plain(json: bytes | None) -> Any:
+    return None if json is None else msgspec.json.decode(json)

@@ -1,0 +1,37 @@
+"""Times as people and programs read them: RFC 3339 with milliseconds in answers; that or a bare date in questions.
+
+A bare date is midnight in the project's time zone (RULES, Time), so `from=2026-03-01&to=2026-04-01` is that zone's
+March.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+ -]\d{2}:\d{2})", re.ASCII)
+
+
+def text(ms: int) -> str:
+    """Milliseconds since 1970 → `2026-03-01T08:15:30.123Z`."""
+    return (_EPOCH + ms * _MILLISECOND).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+
+
+def read(said: str, zone: ZoneInfo) -> int | None:
+    """RFC 3339 or a bare date → milliseconds since 1970, later parts of a millisecond cut off; None where it is
+    neither. A `+` that an address turned into a space is read as `+`."""
+    try:
+        if _DATE.fullmatch(said):
+            moment = datetime.combine(date.fromisoformat(said), time(), zone)
+        elif _MOMENT.fullmatch(said):
+            said = f"{said[:19]}{said[19:].replace(' ', '+')}".upper()
+            moment = datetime.fromisoformat(said)
+        else:
+            return None
+        return (moment - _EPOCH) // _MILLISECOND
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,53 @@
+"""What the console is handed: who answers questions, who knows keys and logins, how the process is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from pugd.model import Project
+from pugd.question import OnePerson, People, PeopleAnswer, PersonAnswer, Timeline, TimelineAnswer
+
+
+class Asker(Protocol):
+    """`answer.Answer`."""
+
+    @property
+    def actor(self) -> Actor: ...
+
+    async def people(self, question: People, *, stale: bool = False) -> PeopleAnswer: ...
+
+    async def person(self, question: OnePerson, *, stale: bool = False) -> PersonAnswer: ...
+
+    async def timeline(self, question: Timeline, *, stale: bool = False) -> TimelineAnswer: ...
+
+
+class Actor(Protocol):
+    """The actor of a distinct id."""
+
+    def __call__(self, project: int, distinct_id: str, /) -> int: ...
+
+
+class Access(Protocol):
+    """`control.Control`, as far as the console needs it. Each may wait for Postgres: ControlError where it is away."""
+
+    async def check_read_key(self, key: str) -> Project | None: ...
+
+    async def redeem_login(self, token: str) -> str | None:
+        """A one-time login token → the session text that goes into the cookie; None where it is unknown or used."""
+
+    async def check_session(self, session: str) -> Project | None: ...
+
+    async def end_session(self, session: str) -> None: ...
+
+    async def write_key(self, project: int) -> str | None:
+        """A public write key to show a newcomer in the first `curl` line."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Can an ack be kept and a question be answered?"""
+
+    ready: bool
+    reasons: dict[str, str] = {}
+    """What stands against it: a stable word → what that means."""

@@ -1,0 +1,120 @@
+"""The API for programs: questions by GET, answers and errors as JSON.
+
+An error is `{"error": {"code", "message", "field"}}`: a stable code, what is wrong and how to mend it, and which
+parameter it was, or null.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pugd.errors import ControlError, StoreError, StoreUnavailableError
+from pugd.model import Project
+from pugd.question import AnyAnswer, OnePerson, QuestionError, UnknownPersonError
+from pugd.web import parameters
+from pugd.web.access import Access, Asker
+from pugd.web.login import NotAllowedError, asking
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 5
+
+
+class Error(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+    field: str | None = None
+
+
+def routes(asker: Asker, access: Access) -> list[Route]:
+    """The API's paths."""
+
+    async def people(request: Request, project: Project) -> AnyAnswer:
+        if "distinct_id" in request.query_params:
+            said = parameters.given(request.query_params, parameters.ONE)
+            actor = asker.actor(project.id, parameters.distinct_id(said))
+            return await _of_id(asker.person(OnePerson(project=project.id, actor=actor), stale=parameters.stale(said)))
+        said = parameters.given(request.query_params, parameters.PEOPLE)
+        return await asker.people(parameters.people(project, said), stale=parameters.stale(said))
+
+    async def person(request: Request, project: Project) -> AnyAnswer:
+        said = parameters.given(request.query_params, parameters.PERSON)
+        question = OnePerson(project=project.id, actor=parameters.person(request.path_params["person"]))
+        return await asker.person(question, stale=parameters.stale(said))
+
+    async def timeline(request: Request, project: Project) -> AnyAnswer:
+        said = parameters.given(request.query_params, parameters.TIMELINE)
+        question = parameters.timeline(project, parameters.person(request.path_params["person"]), said)
+        return await asker.timeline(question, stale=parameters.stale(said))
+
+    async def timeline_of_id(request: Request, project: Project) -> AnyAnswer:
+        said = parameters.given(request.query_params, ("distinct_id", *parameters.TIMELINE))
+        actor = asker.actor(project.id, parameters.distinct_id(said))
+        question = parameters.timeline(project, actor, said)
+        return await _of_id(asker.timeline(question, stale=parameters.stale(said)))
+
+    def answered(ask: Callable[[Request, Project], Awaitable[AnyAnswer]]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            try:
+                return said(200, await ask(request, await asking(request, access)))
+            except Exception as error:  # noqa: BLE001  `failed` raises again what is not known
+                return failed(error)
+
+        return answer
+
+    return [
+        Route("/v1/people", answered(people)),
+        Route("/v1/people/{person}", answered(person)),
+        Route("/v1/people/{person}/timeline", answered(timeline)),
+        Route("/v1/timeline", answered(timeline_of_id)),
+    ]
+
+
+async def _of_id(asked: Awaitable[AnyAnswer]) -> AnyAnswer:
+    try:
+        return await asked
+    except UnknownPersonError:
+        raise UnknownPersonError(
+            "not_found", "Nobody was seen under this distinct_id yet. Ids are compared byte for byte."
+        ) from None
+
+
+def said(status: int, answer: object, headers: dict[str, str] | None = None) -> Response:
+    """A Struct as JSON."""
+    return Response(msgspec.json.encode(answer), status, headers, media_type="application/json")
+
+
+def explained(error: Exception) -> tuple[int, Error]:
+    """The status and the words for what went wrong; raises it again where it is none of what may."""
+    match error:
+        case UnknownPersonError():
+            return 404, Error(error.code, error.message, error.field)
+        case QuestionError():
+            return 400, Error(error.code, error.message, error.field)
+        case NotAllowedError():
+            return 401, Error("unauthorized", error.message)
+        case StoreUnavailableError() | ControlError():
+            log.warning("a question was not answered: %s", error)
+            return 503, Error("unavailable", str(error))
+        case StoreError():
+            log.error("a question failed: %s", error)
+            return 500, Error("store_failed", "ClickHouse refused this question. The keeper's log says why.")
+        case _:
+            raise error
+
+
+def failed(error: Exception) -> Response:
+    """What went wrong, as JSON."""
+    status, words = explained(error)
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="pugd"'
+    elif status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return said(status, {"error": words}, headers)

@@ -1,0 +1,379 @@
+"""The pages: who is there, and one person's timeline. They ask what the API asks, and show it.
+
+What a timeline's page adds is order for the eye: days, in the project's time zone; within a day, runs of one device or
+session, told apart by a colour; and a line across where somebody's earlier history joined. All that strangers wrote is
+escaped by the templates, and nothing on a page is a script.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+from zoneinfo import ZoneInfo
+
+import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from pugd.model import Project
+from pugd.question import (
+    EventEntry,
+    LinkEntry,
+    OnePerson,
+    Person,
+    TraitsEntry,
+    UnknownPersonError,
+)
+from pugd.web import login, parameters
+from pugd.web.access import Access, Asker
+from pugd.web.api import explained
+from pugd.web.login import NotAllowedError, asking
+
+LANES = 6
+"""Colours of devices and sessions."""
+
+IDLE_MINUTES_MAX = 30
+"""A longer pause ends a run on the page, as it ends a session."""
+
+REFUSED = {
+    "both_identified": "each belongs to somebody with a user id of their own, so a shared device stays two people",
+    "illegal_id": "one of them is an id that broken code sends for everybody",
+    "too_many_ids": "the person would have more ids than a person can have",
+    "unlinked_by_hand": "somebody took them apart by hand",
+    "self_link": "both are the same id",
+}
+
+_SORTS = (
+    ("-last_seen", "Last seen"),
+    ("last_seen", "Longest away"),
+    ("-first_seen", "Newest"),
+    ("first_seen", "Oldest"),
+    ("-events", "Most events"),
+    ("events", "Fewest events"),
+)
+
+
+class Run(msgspec.Struct):
+    """Entries that follow one another on one device or in one session; or a link, which belongs to none."""
+
+    lane: int
+    label: str
+    detail: str
+    entries: list[dict[str, Any]]
+    link: dict[str, Any] | None = None
+
+
+class Day(msgspec.Struct):
+    """One day of the project's time zone."""
+
+    date: str
+    label: str
+    runs: list[Run]
+
+
+class Pages:
+    """Rendered from templates/, one environment for all."""
+
+    def __init__(self, asker: Asker, access: Access, collector: str) -> None:
+        self._asker = asker
+        self._access = access
+        self._collector = collector
+        self._templates = Environment(
+            loader=FileSystemLoader(Path(__file__).parent / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.globals.update(number=number, quote=lambda text: quote(text, safe=""))
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/", self._page(self._home)),
+            Route("/people", self._page(self._people)),
+            Route("/people/{person}", self._page(self._timeline)),
+            Route("/login", self._login),
+            Route("/logout", self._log_out, methods=["POST"]),
+        ]
+
+    async def wrong(
+        self, request: Request, status: int, message: str, *, title: str = "", project: Project | None = None
+    ) -> Response:
+        """A page that says what is wrong."""
+        titles = {400: "That cannot be asked", 401: "Log in", 404: "Nothing here", 503: "Not just now"}
+        return self._render(
+            "wrong.html",
+            status,
+            title=title or titles.get(status, "Something failed"),
+            message=message,
+            project=project,
+        )
+
+    def _render(self, template: str, status: int = 200, **values: Any) -> Response:
+        return HTMLResponse(self._templates.get_template(template).render(values), status)
+
+    def _page(
+        self, page: Callable[[Request, Project], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def shown(request: Request) -> Response:
+            project = None
+            try:
+                project = await asking(request, self._access)
+                return await page(request, project)
+            except NotAllowedError:
+                return self._render("login.html", 401, used=False, project=None)
+            except Exception as error:  # noqa: BLE001  `explained` raises again what is not known
+                status, words = explained(error)
+                title = "Nobody by that id" if isinstance(error, UnknownPersonError) else ""
+                return await self.wrong(request, status, words.message, title=title, project=project)
+
+        return shown
+
+    async def _home(self, request: Request, project: Project) -> Response:
+        return RedirectResponse("/people", 303)
+
+    async def _login(self, request: Request) -> Response:
+        if request.method != "HEAD" and (found := await login.redeem(request, self._access)) is not None:
+            return found
+        used = "token" in request.query_params
+        return self._render("login.html", 403 if used else 401, used=used, project=None)
+
+    async def _log_out(self, request: Request) -> Response:
+        return await login.log_out(request, self._access)
+
+    async def _people(self, request: Request, project: Project) -> Response:
+        query = request.query_params
+        if "distinct_id" in query:
+            said = parameters.given(query, ("distinct_id",))
+            actor = self._asker.actor(project.id, parameters.distinct_id(said))
+            try:
+                found = await self._asker.person(OnePerson(project=project.id, actor=actor), stale=True)
+            except UnknownPersonError:
+                raise UnknownPersonError(
+                    "not_found", f"Nobody was seen under the id {said['distinct_id']} yet."
+                ) from None
+            return RedirectResponse(f"/people/{found.person.id}", 303)
+        said = parameters.given(query, parameters.PEOPLE)
+        question = parameters.people(project, said)
+        answer = await self._asker.people(question, stale=True)
+        now = datetime.fromisoformat(answer.asked_at)
+        zone = parameters.zone(project)
+        kept = {name: value for name, value in said.items() if name in ("search", "identified", "sort", "limit")}
+
+        def where(**changed: str | None) -> str:
+            wanted = {name: value for name, value in {**kept, **changed}.items() if value}
+            return "/people" + (f"?{urlencode(wanted)}" if wanted else "")
+
+        newcomer = not answer.count and not question.search and question.identified is None and not answer.stored_until
+        return self._render(
+            "people.html",
+            project=project,
+            question=question,
+            answer=answer,
+            people=[_listed(person, now, zone) for person in answer.people],
+            first=where(),
+            next=where(cursor=answer.next) if answer.next else None,
+            kinds=[
+                ("Everyone", where(identified=None), question.identified is None),
+                ("Identified", where(identified="true"), question.identified is True),
+                ("Anonymous", where(identified="false"), question.identified is False),
+            ],
+            sorts=_SORTS,
+            newcomer=newcomer,
+            collector=self._collector,
+            login=shlex.quote(f"{await self._access.write_key(project.id) or 'WRITE_KEY'}:") if newcomer else "",
+        )
+
+    async def _timeline(self, request: Request, project: Project) -> Response:
+        said = parameters.given(request.query_params, parameters.TIMELINE)
+        asked = request.path_params["person"]
+        question = parameters.timeline(project, parameters.person(asked), said)
+        answer = await self._asker.timeline(question, stale=True)
+        person = answer.person
+        if person.id != asked:
+            query = request.url.query
+            return RedirectResponse(f"/people/{person.id}" + (f"?{query}" if query else ""), 303)
+        now = datetime.fromisoformat(answer.asked_at)
+        zone = parameters.zone(project)
+        kept = {name: value for name, value in said.items() if name not in ("cursor", "stale")}
+
+        def where(**changed: str | None) -> str:
+            wanted = {name: value for name, value in {**kept, **changed}.items() if value}
+            return f"/people/{person.id}" + (f"?{urlencode(wanted)}" if wanted else "")
+
+        return self._render(
+            "timeline.html",
+            project=project,
+            question=question,
+            answer=answer,
+            person=_headed(person, now, zone),
+            said=said,
+            filtered=any(said.get(name) for name in ("search", "event", "from", "to")),
+            days=days(answer.entries, now, zone),
+            zone=zone.key,
+            first=where(),
+            turned=where(order="asc" if question.order == "desc" else None),
+            cleared=f"/people/{person.id}",
+            next=where(cursor=answer.next) if answer.next else None,
+        )
+
+
+def days(entries: Sequence[EventEntry | TraitsEntry | LinkEntry], now: datetime, zone: ZoneInfo) -> list[Day]:
+    """A page's entries, grouped for the eye; their order stays."""
+    found: list[Day] = []
+    lanes: dict[tuple[str, str], int] = {}
+    run: Run | None = None
+    last: tuple[tuple[str, str], datetime] | None = None
+    for entry in entries:
+        at = datetime.fromisoformat(entry.occurred_at).astimezone(zone)
+        date = at.date().isoformat()
+        if not found or found[-1].date != date:
+            found.append(Day(date, _day(at, now.astimezone(zone)), []))
+            run = last = None
+        shown = _shown(entry, at)
+        if isinstance(entry, LinkEntry):
+            found[-1].runs.append(Run(0, "", "", [], shown))
+            run = last = None
+            continue
+        lane = _lane(entry)
+        pause = last is None or abs((at - last[1]).total_seconds()) > IDLE_MINUTES_MAX * 60
+        if run is None or last is None or last[0] != lane or (pause and lane[0] != "session"):
+            number_ = lanes.setdefault(lane, len(lanes) % LANES + 1)
+            run = Run(number_, _lane_label(entry), _lane_detail(entry), [])
+            found[-1].runs.append(run)
+        run.entries.append(shown)
+        last = lane, at
+    return found
+
+
+def _lane(entry: EventEntry | TraitsEntry) -> tuple[str, str]:
+    """What tells one device or session from another."""
+    if entry.session_id:
+        return "session", entry.session_id
+    if entry.platform == "server":
+        return "server", ""
+    return entry.platform or "", entry.anonymous_id or entry.user_id or ""
+
+
+def _lane_label(entry: EventEntry | TraitsEntry) -> str:
+    return {"web": "Web", "mobile": "Mobile", "server": "Server"}.get(entry.platform or "", "Unknown platform")
+
+
+def _lane_detail(entry: EventEntry | TraitsEntry) -> str:
+    if entry.session_id:
+        return f"session {entry.session_id}"
+    return entry.anonymous_id or entry.user_id or ""
+
+
+def _shown(entry: EventEntry | TraitsEntry | LinkEntry, at: datetime) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "entry": entry,
+        "type": entry.type,
+        "time": at.strftime("%H:%M:%S"),
+        "exact": entry.occurred_at,
+    }
+    if isinstance(entry, EventEntry):
+        name = " ".join(entry.event[:60].split())
+        shown["name"] = name or "(no name)"
+        shown["facts"] = entry.summary[len(name) :].strip() if entry.summary.startswith(name) else entry.summary
+        shown["properties"] = _rows(entry.properties)
+        shown["context"] = _rows(entry.context)
+    elif isinstance(entry, TraitsEntry):
+        shown["changes"] = [
+            (key, _value(change.before), _value(change.after), bytes(change.before) != bytes(change.after))
+            for key, change in entry.changes.items()
+        ]
+    else:
+        shown["why"] = REFUSED.get(entry.refused or "", entry.refused or "")
+    return shown
+
+
+def _rows(json: msgspec.Raw) -> list[tuple[str, str]]:
+    """An object's members as (key, text)."""
+    try:
+        members = msgspec.json.decode(json, type=dict[str, msgspec.Raw])
+    except msgspec.MsgspecError:
+        return []
+    return [(key, _value(value) or "null") for key, value in members.items()]
+
+
+def _value(json: msgspec.Raw) -> str | None:
+    """A JSON value as a person reads it: text without quotes, the rest as JSON; None for null."""
+    value = msgspec.json.decode(json)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict | list):
+        return msgspec.json.format(msgspec.json.encode(value), indent=1).decode()
+    return bytes(json).decode()
+
+
+def _headed(person: Person, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
+    shown = _listed(person, now, zone)
+    shown["ids"] = [
+        {
+            "id": one.id,
+            "kind": one.kind,
+            "since": _moment(one.first_seen, zone),
+            "last": _ago(one.last_seen, now),
+            "last_exact": _moment(one.last_seen, zone),
+        }
+        for one in person.ids
+    ]
+    shown["traits"] = [(key, _value(value)) for key, value in person.traits.items()]
+    return shown
+
+
+def _listed(person: Person, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
+    traits = {key: _value(value) or "" for key, value in person.traits.items()}
+    name = next((traits[key] for key in ("name", "Name", "username", "email") if traits.get(key, "").strip()), "")
+    title = name or person.user_id or (person.ids[0].id if person.ids else person.id)
+    glance = [(key, value) for key, value in traits.items() if value and len(value) <= 60 and value != name][:4]
+    return {
+        "person": person,
+        "title": title,
+        "others": [one.id for one in person.ids if one.id != title][:3],
+        "subtitle": person.user_id if person.user_id and person.user_id != title else "",
+        "initial": next((letter.upper() for letter in title if letter.isalnum()), "·"),
+        "tint": int(person.id[2:], 16) % LANES + 1,
+        "identified": bool(person.user_ids),
+        "glance": glance,
+        "more": max(0, len(traits) - len(glance) - (1 if name else 0)),
+        "first_seen": _ago(person.first_seen, now),
+        "first_exact": _moment(person.first_seen, zone),
+        "last_seen": _ago(person.last_seen, now),
+        "last_exact": _moment(person.last_seen, zone),
+    }
+
+
+def _moment(text: str, zone: ZoneInfo) -> str:
+    at = datetime.fromisoformat(text).astimezone(zone)
+    return f"{at.day} {at:%b %Y, %H:%M}"
+
+
+def _ago(text: str, now: datetime) -> str:
+    seconds = (now - datetime.fromisoformat(text)).total_seconds()
+    if seconds < -60:
+        return "in the future"
+    for unit, word in ((86_400 * 365, "y"), (86_400 * 30, "mo"), (86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{int(seconds // unit)} {word} ago"
+    return "just now"
+
+
+def _day(at: datetime, now: datetime) -> str:
+    text = f"{at:%A}, {at.day} {at:%B %Y}"
+    apart = (now.date() - at.date()).days
+    return f"Today · {text}" if apart == 0 else f"Yesterday · {text}" if apart == 1 else text
+
+
+def number(value: int) -> str:
+    """12345 → 12 345, with narrow spaces that do not break."""
+    return f"{value:,}".replace(",", "\u202f")

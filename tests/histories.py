@@ -1,0 +1,188 @@
+"""Builds small worlds: calls of clients, judged by the real rules, as rows of the tables.
+
+The rows go into the twin as they are, and into ClickHouse by `insert`.
+"""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+from reference.timeline import World
+
+from pugd import tables
+from pugd.identity.graph import Graph
+from pugd.identity.rules import IllegalIds, Proposal, propose
+from pugd.store.clickhouse import INSERT_SETTINGS, Store
+
+KEY = bytes(range(16))
+_ILLEGAL = IllegalIds()
+
+
+class History:
+    """Calls arrive one after the other; what they say of when is theirs."""
+
+    def __init__(self, project: int) -> None:
+        self.project = project
+        self.world = World()
+        self.graph = Graph(KEY)
+        self.merges: list[dict] = []
+        self._position = 128
+        self._count = 0
+
+    def actor(self, distinct_id: str) -> int:
+        return self.graph.actor(self.project, distinct_id)
+
+    def track(
+        self,
+        event: str,
+        *,
+        user: str = "",
+        anonymous: str = "",
+        at: int,
+        received: int | None = None,
+        properties: str = "{}",
+        context: str = "{}",
+        event_id: str | None = None,
+        bot: int = 0,
+        cookieless: int = 0,
+        **fields: str,
+    ) -> None:
+        common = self._common(at, received, event_id)
+        self.world.events.append(
+            {
+                **common,
+                "actor": self.actor(user or anonymous),
+                "time_note": "",
+                "call": "track",
+                "event": event,
+                "user_id": user,
+                "anonymous_id": anonymous,
+                "session_id": "",
+                "library": "",
+                "bot": bot,
+                "cookieless": cookieless,
+                "properties": properties,
+                "context": context,
+                "url": "",
+                "path": "",
+                "title": "",
+                "referrer": "",
+                "locale": "",
+                "user_agent": "",
+                "app_version": "",
+                **fields,
+            }
+        )
+        if user and not bot and not cookieless:
+            self._propose(Proposal(self.project, "event", anonymous, user), common)
+
+    def identify(
+        self,
+        user: str,
+        anonymous: str = "",
+        *,
+        at: int,
+        received: int | None = None,
+        traits: list[tuple[str, str, str]] | None = None,
+        event_id: str | None = None,
+    ) -> None:
+        """`traits`: (key, operation, JSON value)."""
+        common = self._common(at, received, event_id)
+        for key, operation, value in traits or []:
+            common = {**common, "position": self._next()}
+            self.world.traits.append(
+                {
+                    **common,
+                    "actor": self.actor(user or anonymous),
+                    "time_note": "",
+                    "distinct_id": user or anonymous,
+                    "user_id": user,
+                    "anonymous_id": anonymous,
+                    "key": key,
+                    "operation": operation,
+                    "value": "" if operation == "unset" else value,
+                }
+            )
+        if user:
+            self._propose(Proposal(self.project, "identify", anonymous, user), common)
+
+    def alias(self, previous: str, new: str, *, at: int, secret: bool = False, event_id: str | None = None) -> None:
+        common = self._common(at, None, event_id)
+        self._propose(Proposal(self.project, "alias", previous, new, secret), common)
+
+    def _next(self) -> int:
+        self._position += 100
+        return self._position
+
+    def _common(self, at: int, received: int | None, event_id: str | None) -> dict:
+        self._count += 1
+        received = at if received is None else received
+        return {
+            "project": self.project,
+            "occurred_at": at,
+            "received_at": received,
+            "original_at": at,
+            "event_id": event_id or f"e{self._count}",
+            "transport": "http",
+            "platform": "web",
+            "collector": "here",
+            "epoch": 7,
+            "position": self._next(),
+        }
+
+    def _propose(self, proposal: Proposal, common: dict) -> None:
+        outcome = propose(self.graph, proposal, _ILLEGAL)
+        for logged in outcome.links:
+            self.world.links.append(
+                {
+                    **common,
+                    **msgspec.structs.asdict(logged),
+                    "position": self._next(),
+                    "secret": int(proposal.secret),
+                    "rules": 1,
+                    "time_note": "",
+                }
+            )
+        for actor, person, version in outcome.merges:
+            self.merges.append(
+                {
+                    "project": self.project,
+                    "actor": actor,
+                    "person": person,
+                    "version": version,
+                    "collector": "here",
+                    "epoch": 7,
+                    "position": self._next(),
+                }
+            )
+
+
+async def insert(store: Store, history: History) -> None:
+    """Into the tables, one block each."""
+    world = history.world
+    for table, found in (
+        (tables.EVENTS, world.events),
+        (tables.TRAITS, world.traits),
+        (tables.LINKS, world.links),
+        (tables.PERSON_OF, history.merges),
+    ):
+        if not found:
+            continue
+        lines = []
+        for row in found:
+            stored = {column.name: row.get(column.name) for column in table.columns}
+            for name in ("occurred_at", "received_at", "original_at"):
+                if name in stored:
+                    stored[name] = f"{stored[name] // 1000}.{stored[name] % 1000:03d}"
+            if table is tables.EVENTS:
+                stored["properties"] = json.loads(row["properties"])
+                stored["properties_text"] = row["properties"]
+            lines.append(json.dumps(stored))
+        store._drain.raw_insert(
+            table.name,
+            [column.name for column in table.columns],
+            "\n".join(lines).encode(),
+            fmt="JSONEachRow",
+            settings={**INSERT_SETTINGS, "insert_deduplicate": 0},
+        )

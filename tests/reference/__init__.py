@@ -1,0 +1,1 @@
+"""Plain twins: the obvious version of whatever is clever in pugd, slow and right."""
