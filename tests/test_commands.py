@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,3 +55,24 @@ async def test_nonsense_and_silence_hurt_nobody(path: Path) -> None:
         assert b"error" in await stream.receive_some()
     async with await trio.open_unix_socket(short):
         assert await commands.ask(path, "double", number=1) == 2
+
+
+async def test_the_socket_alone_is_closed_to_others(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """Directories made meanwhile by the engine's threads keep their own mode, so that they can be entered."""
+    (tmp_path / "made").mkdir()
+    ended = threading.Event()
+
+    def make() -> None:
+        number = 0
+        while not ended.is_set():
+            (tmp_path / "made" / str(number)).mkdir(mode=0o700)
+            number += 1
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    for number in range(300):
+        await nursery.start(commands.serve, tmp_path / f"{number}.sock", {})
+    ended.set()
+    maker.join()
+    nursery.cancel_scope.cancel()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "made").iterdir()} == {0o700}
