@@ -115,16 +115,16 @@ class Supervisor:
 
     async def run(self) -> int:
         """Until SIGTERM or SIGINT; returns the exit code."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch)
-            for child in self.children:
-                nursery.start_soon(self._tend, child)
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop_when_asked, signals)
+                nursery.start_soon(self._watch)
+                for child in self.children:
+                    nursery.start_soon(self._tend, child)
                 await self.stopping.wait()
                 self.notes.send("STOPPING=1", "STATUS=stopping")
                 await self._stop()
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
         log.info("stopped")
         return self.code
 
@@ -255,10 +255,16 @@ class Supervisor:
             await trio.sleep(min(patience / 2, 5.0))
 
 
+def _end(number: int, frame: object) -> None:
+    """Told to stop before anything was started."""
+    raise SystemExit(0)
+
+
 def serve(config: Config) -> int:
     """Run until told to stop; returns the exit code. Raises PugdError when it cannot begin."""
     passwords = logs.secrets_of_url(config.clickhouse_url) + logs.secrets_of_url(config.postgres_url)
     logs.start("supervisor", config.log_level, [config.read_key, *passwords])
+    signal.signal(signal.SIGTERM, _end)  # until there is anything to stop
     os.umask(0o077)  # events are personal: nothing made from here on is for others to read
     directory = DataDirectory(config.data)
     held = _hold(directory)

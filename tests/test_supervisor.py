@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import http.client
 import json
 import os
@@ -342,12 +343,8 @@ def test_service_manager(tmp_path: Path) -> None:
         one.bind(("127.0.0.1", 0))
         one.listen()
     datagrams.bind(stream.getsockname())
-    # High numbers, so that moving them to 3, 4 and 5 overwrites none.
-    fds = [os.dup(one.fileno()) for one in (stream, datagrams, console)]
-    high = [fd + 50 for fd in fds]
-    for fd, place in zip(fds, high, strict=True):
-        os.dup2(fd, place, inheritable=False)
-        os.close(fd)
+    # High numbers, so that moving them to 3, 4 and 5 overwrites none; free ones, since the engine has files open here.
+    high = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, 50) for one in (stream, datagrams, console)]
 
     def heard(wanted: str) -> bool:
         if not select.select([notes], [], [], 0)[0]:
