@@ -29,10 +29,11 @@ from pugd.config import Config
 from pugd.data import DataDirectory, Origin, write_whole
 from pugd.dialects import segment
 from pugd.edge import gate, routes
+from pugd.edge.connection import Request
 from pugd.edge.head import Head
 from pugd.edge.health import JOURNAL_FULL, Health
 from pugd.edge.heap import keep_freed_memory
-from pugd.edge.http import Bounds, Edge, EdgeStatistics, Request
+from pugd.edge.http import Bounds, Edge, EdgeStatistics
 from pugd.edge.inflate import inflate
 from pugd.edge.response import Refused, refusal_response, response, retry_after_s, status_of
 from pugd.edge.udp import Datagrams

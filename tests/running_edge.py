@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from pugd.edge.http import Bounds, Edge, Request
+from pugd.edge.connection import Request
+from pugd.edge.http import Bounds, Edge
 from pugd.edge.response import response
 from pugd.edge.udp import Datagrams
 from pugd.errors import JournalError

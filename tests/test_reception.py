@@ -10,9 +10,9 @@ from running_edge import Running, running
 
 from pugd.accept import TOGETHER_BYTES_MAX, Accept, Arrival
 from pugd.collector import Reception
+from pugd.edge.connection import Request
 from pugd.edge.gate import Gate
 from pugd.edge.health import Health
-from pugd.edge.http import Request
 from pugd.model import Ack, WriteKey
 
 

@@ -22,7 +22,6 @@ import math
 import select
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from heapq import heappop, heappush
@@ -32,6 +31,7 @@ import msgspec
 import trio
 
 from pugd.edge.chunked import ChunkedBody
+from pugd.edge.connection import Connection, Request
 from pugd.edge.head import Head, Heads, may_become
 from pugd.edge.response import CONTINUE, Refused, invalid, refused, spliced, without_body
 from pugd.edge.udp import Datagrams, DatagramSocket
@@ -110,128 +110,6 @@ class EdgeStatistics(msgspec.Struct, frozen=True):
     """By the kernel, for want of room in the socket's buffer."""
 
 
-class Request(msgspec.Struct, gc=False, eq=False):
-    """One whole request. `head` is what its head said, `body` as received: not inflated, chunks put together."""
-
-    _connection: _Connection | None
-    """Until it is answered or lost: which also breaks the circle with the connection's queue."""
-    head: Head
-    body: bytes
-    _response: bytes | None = None
-    """What is sent when its turn comes."""
-    _held: bytes | None = None
-    """What is sent once it is flushed."""
-
-    @property
-    def peer(self) -> str:
-        """The address of the other end; '' when it is gone."""
-        return self._connection.peer if self._connection is not None else ""
-
-    def answer(self, response: bytes) -> None:
-        """Send `response` (from `response.py`), after the answers to earlier requests of its connection."""
-        connection = self._connection
-        if connection is None:
-            return
-        head = self.head
-        if head.extra:
-            response = spliced(response, head.extra)
-        if head.is_head:
-            response = without_body(response)
-        self._response = response
-        if not connection.touched:
-            connection.touched = True
-            connection.edge.touched.append(connection)
-
-    def answer_when_flushed(self, position: int, response: bytes) -> None:
-        """Send `response` once the journal is flushed up to `position`."""
-        connection = self._connection
-        if connection is None:
-            return
-        self.body = b""
-        self._held = response
-        connection.edge.hold(position, self)
-
-
-class _Connection:
-    """One client: what is half read, what waits for an answer, what is not yet sent."""
-
-    __slots__ = (
-        "began_at",
-        "chunks",
-        "closed",
-        "deadline",
-        "edge",
-        "ended",
-        "fd",
-        "head",
-        "held",
-        "inbox",
-        "last",
-        "left",
-        "linger",
-        "linger_left",
-        "mask",
-        "outbox",
-        "parts",
-        "paused",
-        "peer",
-        "queue",
-        "read_deadline",
-        "recv_into",
-        "scanned",
-        "send",
-        "socket",
-        "touched",
-    )
-
-    def __init__(self, edge: Edge, sock: socket.socket, peer: str, now: float, head_s: float) -> None:
-        self.edge = edge
-        self.socket = sock
-        self.fd = sock.fileno()
-        self.peer = peer
-        self.recv_into = sock.recv_into
-        self.send = sock.send
-        self.inbox: bytearray | None = None
-        """Part of a head, or requests not yet parsed."""
-        self.scanned = 0
-        """No head ends in inbox before here."""
-        self.head: Head | None = None
-        """Of the body that is being read."""
-        self.parts: list[bytes] | None = None
-        """What came of a body whose length is known."""
-        self.left = 0
-        """Bytes of the body still to come."""
-        self.chunks: ChunkedBody | None = None
-        self.held = 0
-        """Bytes in inbox, parts and chunks, as counted by the edge."""
-        self.began_at = now
-        """When the body began."""
-        self.queue: deque[Request] = deque()
-        """Requests without an answer sent, in their order."""
-        self.outbox = b""
-        self.mask = _IN
-        self.read_deadline = now + head_s
-        self.deadline = math.inf
-        self.touched = False
-        self.paused = False
-        self.last = False
-        """No request is read after those in the queue."""
-        self.ended = False
-        """The client said it sends no more."""
-        self.linger = False
-        """Input is read past before closing."""
-        self.linger_left = -1
-        self.closed = False
-
-    def is_idle(self) -> bool:
-        """Nothing is half read, unanswered or unsent."""
-        return not self.is_partial() and not self.queue and not self.outbox
-
-    def is_partial(self) -> bool:
-        """A request is half read, or not yet parsed."""
-        return self.inbox is not None or self.parts is not None or self.chunks is not None
-
-
 class Edge:
     """Listens for events over HTTP and UDP.
 
@@ -264,12 +142,12 @@ class Edge:
         self._handle = handle
         self._bounds = bounds or Bounds()
         self._epoll = select.epoll()
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         self._heads = Heads()
         self._shared = bytearray(256 * KIB)
         self._view = memoryview(self._shared)
         self._requests: list[Request] = []
-        self.touched: list[_Connection] = []
+        self.touched: list[Connection] = []
         self._flushed = 0
         self._held: dict[int, list[Request]] = {}
         self._held_order: list[int] = []
@@ -421,8 +299,8 @@ class Edge:
         if held is not None:
             held.append(request)
         elif position <= self._flushed:
-            assert request._held is not None
-            request.answer(request._held)
+            assert request.held is not None
+            request.answer(request.held)
         else:
             self._held[position] = [request]
             heappush(self._held_order, position)
@@ -436,8 +314,8 @@ class Edge:
         order = self._held_order
         while order and order[0] <= flushed:
             for request in self._held.pop(heappop(order)):
-                assert request._held is not None
-                request.answer(request._held)
+                assert request.held is not None
+                request.answer(request.held)
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
@@ -468,7 +346,7 @@ class Edge:
                 continue  # that client is gone already
             sock.setblocking(False)
             peer = address[0] if isinstance(address, tuple) else ""
-            connection = _Connection(self, sock, peer, self._now, self._bounds.head_s)
+            connection = Connection(self, sock, peer, self._now, self._bounds.head_s)
             self._connections[connection.fd] = connection
             self._epoll.register(connection.fd, _IN)
             self._accepted += 1
@@ -479,7 +357,7 @@ class Edge:
                 if count >= self._bounds.connections_max + _SPARE_CONNECTIONS:
                     self._stop_listening()
 
-    def _close(self, connection: _Connection) -> None:
+    def _close(self, connection: Connection) -> None:
         if connection.closed:
             return
         connection.closed = True
@@ -489,18 +367,18 @@ class Edge:
         connection.inbox = connection.parts = connection.chunks = None
         connection.outbox = b""
         for request in connection.queue:
-            request._connection = None
+            request.connection = None
         connection.queue.clear()
         connection.socket.close()  # which takes it out of the epoll set
 
-    def _watch(self, connection: _Connection, mask: int) -> None:
+    def _watch(self, connection: Connection, mask: int) -> None:
         if mask != connection.mask:
             connection.mask = mask
             self._epoll.modify(connection.fd, mask)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def _receive(self, connection: _Connection) -> None:
+    def _receive(self, connection: Connection) -> None:
         if connection.parts is not None:
             self._receive_body(connection, connection.parts)
             return
@@ -524,7 +402,7 @@ class Edge:
             connection.inbox += self._view[:count]
             self._parse_inbox(connection)
 
-    def _receive_body(self, connection: _Connection, parts: list[bytes]) -> None:
+    def _receive_body(self, connection: Connection, parts: list[bytes]) -> None:
         """More of a body whose length is known: no byte past it is taken, and none is copied but to join the parts."""
         try:
             part = connection.socket.recv(min(connection.left, _PART_BYTES_MAX))
@@ -555,7 +433,7 @@ class Edge:
         assert connection.head is not None
         self._take(connection, connection.head, b"".join(parts))
 
-    def _end_of_input(self, connection: _Connection) -> None:
+    def _end_of_input(self, connection: Connection) -> None:
         """The client sends no more, but may still read."""
         connection.ended = True
         if connection.queue or connection.outbox:
@@ -564,14 +442,14 @@ class Edge:
         else:
             self._close(connection)
 
-    def _parse_inbox(self, connection: _Connection) -> None:
+    def _parse_inbox(self, connection: Connection) -> None:
         inbox = connection.inbox
         assert inbox is not None
         with memoryview(inbox) as view:
             connection.inbox = None
             self._parse(connection, inbox, view, len(inbox))
 
-    def _parse(self, connection: _Connection, data: bytearray, view: memoryview, end: int) -> None:
+    def _parse(self, connection: Connection, data: bytearray, view: memoryview, end: int) -> None:
         """Take every whole request of data[:end]; keep the rest."""
         bounds = self._bounds
         at = 0
@@ -640,7 +518,7 @@ class Edge:
         if connection.held or connection.is_partial():
             self._count_held(connection)
 
-    def _take(self, connection: _Connection, head: Head, body: bytes) -> None:
+    def _take(self, connection: Connection, head: Head, body: bytes) -> None:
         """A whole request."""
         request = Request(connection, head, body)
         self._requests.append(request)
@@ -654,7 +532,7 @@ class Edge:
             connection.paused = True
             self._watch(connection, connection.mask & ~_IN)
 
-    def _count_held(self, connection: _Connection) -> None:
+    def _count_held(self, connection: Connection) -> None:
         held = len(connection.inbox) if connection.inbox is not None else 0
         if connection.parts is not None:
             held += sum(map(len, connection.parts))
@@ -664,11 +542,11 @@ class Edge:
         connection.held = held
         self._bound_held(connection)
 
-    def _bound_held(self, connection: _Connection) -> None:
+    def _bound_held(self, connection: Connection) -> None:
         if self._held_bytes > self._bounds.held_bytes_max and connection.held > 4 * KIB:
             self._refuse(connection, refused(503, UNAVAILABLE, "too much is being received at once; try again later"))
 
-    def _partial_head(self, connection: _Connection, view: memoryview, at: int, end: int) -> Refused | None:
+    def _partial_head(self, connection: Connection, view: memoryview, at: int, end: int) -> Refused | None:
         if connection.read_deadline == math.inf:
             connection.read_deadline = self._now + self._bounds.head_s
         length = end - at
@@ -690,7 +568,7 @@ class Edge:
             return invalid(f"the head of a request may be at most {bounds.head_bytes_max} bytes long", 431)
         return None
 
-    def _begin_body(self, connection: _Connection, head: Head, length: int, nothing_came: bool) -> Refused | None:
+    def _begin_body(self, connection: Connection, head: Head, length: int, nothing_came: bool) -> Refused | None:
         bounds = self._bounds
         if length > bounds.body_bytes_max:
             return refused(413, TOO_LARGE, f"a body may be at most {bounds.body_bytes_max} bytes long")
@@ -698,7 +576,7 @@ class Edge:
             return refused(503, UNAVAILABLE, "too much is being received at once; try again later")
         if head.expects_continue and nothing_came:
             interim = Request(connection, head, b"")
-            interim._response = CONTINUE
+            interim.response = CONTINUE
             connection.queue.append(interim)
             self._touch(connection)
         connection.head = head
@@ -711,7 +589,7 @@ class Edge:
             connection.left = length
         return None
 
-    def _refuse(self, connection: _Connection, why: Refused, head: Head | None = None) -> None:
+    def _refuse(self, connection: Connection, why: Refused, head: Head | None = None) -> None:
         """Answer `why` after what was asked before, then close. Nothing more is read as a request."""
         self._refused[why.status] = self._refused.get(why.status, 0) + 1
         connection.inbox = connection.parts = connection.chunks = None
@@ -728,14 +606,14 @@ class Edge:
         if head is not None and head.is_head:
             answer = without_body(answer)
         request = Request(connection, head or _NO_HEAD, b"")
-        request._response = answer
+        request.response = answer
         connection.queue.append(request)
         self._watch(connection, connection.mask & ~_IN)
         self._touch(connection)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def _touch(self, connection: _Connection) -> None:
+    def _touch(self, connection: Connection) -> None:
         if not connection.touched:
             connection.touched = True
             self.touched.append(connection)
@@ -749,16 +627,16 @@ class Edge:
                 if not connection.closed:
                     self._send(connection)
 
-    def _send(self, connection: _Connection) -> None:
+    def _send(self, connection: Connection) -> None:
         """Send the answers that are next in order."""
         queue = connection.queue
         parts: list[bytes] = []
         dated = self._dated
         while queue:
-            answer = queue[0]._response
+            answer = queue[0].response
             if answer is None:
                 break
-            queue.popleft()._connection = None
+            queue.popleft().connection = None
             if self._draining and not queue and not connection.last and answer is not CONTINUE:
                 answer = spliced(answer, b"Connection: close\r\n")
                 connection.last = True
@@ -787,7 +665,7 @@ class Edge:
             self._dated[answer] = dated
         return dated
 
-    def _send_bytes(self, connection: _Connection, out: bytes) -> None:
+    def _send_bytes(self, connection: Connection, out: bytes) -> None:
         try:
             sent = connection.send(out)
         except BlockingIOError:
@@ -820,11 +698,11 @@ class Edge:
             if connection.inbox is not None:
                 self._parse_inbox(connection)
 
-    def _send_rest(self, connection: _Connection) -> None:
+    def _send_rest(self, connection: Connection) -> None:
         if connection.outbox:
             self._send_bytes(connection, connection.outbox)
 
-    def _finish(self, connection: _Connection) -> None:
+    def _finish(self, connection: Connection) -> None:
         """Everything is answered and no more is asked: close, past unread input where there may be some."""
         if not connection.linger or connection.ended:
             self._close(connection)
@@ -859,7 +737,7 @@ class Edge:
         if len(self._connections) < self._bounds.connections_max + _SPARE_CONNECTIONS // 2:
             self._accept_again()
 
-    def _late(self, connection: _Connection) -> None:
+    def _late(self, connection: Connection) -> None:
         now = self._now
         bounds = self._bounds
         if connection.linger_left >= 0 or (connection.outbox and connection.deadline <= now):
@@ -869,7 +747,7 @@ class Edge:
             self._timeouts += 1
             answer = refused(503, UNAVAILABLE, "no answer in time; send it again later")
             for request in connection.queue:
-                if request._response is None:
+                if request.response is None:
                     request.answer(answer.response())
             connection.last = connection.linger = True
             connection.deadline = now + bounds.answer_s

@@ -13,7 +13,8 @@ import pytest
 import trio
 from running_edge import OK, Client, Running, running, statuses
 
-from pugd.edge.http import Bounds, Request
+from pugd.edge.connection import Request
+from pugd.edge.http import Bounds
 from pugd.edge.response import response
 from pugd.errors import JournalError
 
@@ -153,7 +154,7 @@ async def test_more_pipelined_requests_than_allowed_wait_their_turn() -> None:
             assert (await client.answer())[0] == 200
         await client.send(b"7")
         assert (await client.answer())[0] == 200
-        assert [int(request._held is not None) for request in at_work.requests] == [1] * 101
+        assert [int(request.held is not None) for request in at_work.requests] == [1] * 101
 
 
 async def test_expect_continue() -> None:
