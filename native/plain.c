@@ -364,6 +364,24 @@ int64_t pugd_plain_unknown(struct pugd_plain *p)
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
+/* Could one of these be a key that changes traits: "$set", "$set_once", "$unset", "$add", however it is escaped? */
+static int may_change_traits(const uint8_t *json, size_t length)
+{
+    static const char *const operations[] = {"set", "unset", "add"};
+    const uint8_t *end = json + length, *at = json;
+    while ((at = memchr(at, '$', (size_t)(end - at)))) {
+        at++;
+        if (at[-2] != '"') continue; /* an object begins with a brace: there is a byte before */
+        for (int i = 0; i < 3; i++) {
+            const uint8_t *c = at;
+            const char *wanted = operations[i];
+            while (c < end && *wanted && *c == (uint8_t)*wanted) c++, wanted++;
+            if (c < end && (!*wanted || *c == '\\')) return 1;
+        }
+    }
+    return memchr(json, '\\', length) && memmem(json, length, "\"\\u0024", 7);
+}
+
 /* One message at '{'. returns 0 and an event, or -1: not plain */
 static int take_message(struct pugd_plain *p, struct text *t, int single, int64_t received_at, struct pugd_plain_event *e,
                         int *sent)
@@ -448,7 +466,7 @@ static int take_message(struct pugd_plain *p, struct text *t, int single, int64_
             if (is(&key, "properties")) {
                 if (take_value(t, &value, &length) || length > UINT32_MAX) return -1;
                 if (value[0] == '{') {
-                    if (memmem(value, length, "ip\"", 3)) return -1;
+                    if (memmem(value, length, "ip\"", 3) || may_change_traits(value, length)) return -1;
                     e->properties = value;
                     e->properties_length = (uint32_t)length;
                 } else if (!is_null(value, length)) {

@@ -8,7 +8,8 @@
  *   userId            absent, null, or a string of up to 128 bytes without escapes; anonymousId likewise; not both empty
  *   timestamp         absent, null, or YYYY-MM-DDTHH:MM:SS.mmm (or .mmmmmm) with Z or +00:00, after 1970, at most 24 h ahead
  *   sentAt            likewise, within 60 s of receipt, so that no skew applies
- *   properties        absent, null, or an object without `ip"` anywhere
+ *   properties        absent, null, or an object without `ip"` anywhere, and without what could be a key that changes
+ *                     traits: "$set…", "$unset…" or "$add…", escaped or not
  *   context           absent, null, or an object that was learnt
  *
  * Everything else is not plain and goes the long way (dialects/segment.py), which says what a plain body means too: the

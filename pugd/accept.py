@@ -176,8 +176,9 @@ class Accept:
     def _keep(self, taken: Batch | Plain, acks: list[Ack], begin: int, size: int, received_at: int) -> bool:
         """Keep what was taken of the requests whose acks are acks[begin:], if there is room, and say so in these."""
         count = taken.length if isinstance(taken, Batch) else taken.count
-        # A row repeats at most what its context says, in columns of their own.
-        room = self._writer.room(2 * (size + self._repeated) + count * ROW_BYTES)
+        # A row repeats at most what its context says, in columns of its own; each trait's row repeats its call's ids.
+        repeated = self._repeated + (sum(map(_repeats, taken.calls.values())) if isinstance(taken, Batch) else 0)
+        room = self._writer.room(2 * (size + repeated) + count * ROW_BYTES)
         position = 0
         if room:
             keep = self._keep_batch if isinstance(taken, Batch) else self._keep_plain
@@ -279,12 +280,14 @@ class Accept:
         count = batch.length
         duplicates = self._recent.add_many(_pack(batch.event_keys), count, received_at)
         actors, look = self._graph.resolve_many(_pack(batch.ids), count)
-        self._events += count - len(duplicates) - len(batch.calls)
-        self._duplicates += len(duplicates)
         parts = batch.parts
+        known = set(duplicates)
+        no_events = sum(parts[PARTS * index] is None and index not in known for index in batch.calls)
+        self._events += count - len(duplicates) - no_events
+        self._duplicates += len(duplicates)
         parts[1::PARTS] = actors
         if duplicates or look or batch.calls:
-            parts, count = self._rows(batch, actors, set(look), set(duplicates))
+            parts, count = self._rows(batch, actors, set(look), known)
         return self._append(parts, count)
 
     def _keep_plain(self, plain: Plain, received_at: int) -> int:
@@ -391,6 +394,12 @@ def _half(parts: list[object]) -> int:
         begins.append(at)
         at += PARTS if isinstance(parts[at], msgspec.Raw) else 1
     return begins[len(begins) // 2]
+
+
+def _repeats(call: Call) -> int:
+    """Bytes that the rows of a call's traits have beyond what was sent."""
+    ids = len(call.user_id) + len(call.anonymous_id)
+    return len(call.traits) * (ROW_BYTES + 4 * (2 * ids + len(call.event_id))) if call.traits else 0
 
 
 def _evidence(event: list[Any], project: Any) -> Call:

@@ -118,6 +118,45 @@ def test_an_identify_links_and_changes_traits(world: World) -> None:
     assert [row.event_id for row in world.rows(EVENT)] == ["1", "3"]
 
 
+def test_an_event_changes_traits_and_is_an_event(world: World) -> None:
+    said = {"properties": {"$set": {"plan": "pro"}, "$add": {"visits": 1}, "path": "/"}}
+    world.send({"batch": [
+        track("1"),
+        {**track("2", anonymousId="a", userId="u"), **said},
+        {**track("3"), **said},
+        {"type": "identify", "messageId": "4", "userId": "u", "traits": {"plan": "x"}},
+    ]})  # fmt: skip
+    [ack] = world.send({"batch": [{**track("3"), **said}, {"type": "identify", "messageId": "4", "userId": "u"}]})
+    assert ack.accepted == 2
+    assert [row.event_id for row in world.rows(EVENT)] == ["1", "2", "3"]
+    u, a = world.graph.actor(1, "u"), world.graph.actor(1, "a")
+    assert [(row.actor, row.event_id, row.distinct_id, row.key, row.operation) for row in world.rows(TRAIT)] == [
+        (u, "2", "u", "plan", "set"), (u, "2", "u", "visits", "add"),
+        (a, "3", "a", "plan", "set"), (a, "3", "a", "visits", "add"),
+        (u, "4", "u", "plan", "set"),
+    ]  # fmt: skip
+    assert [(row.call, row.a_id, row.b_id, row.refused) for row in world.rows(LINK)] == [
+        ("user", "u", "", ""), ("event", "a", "u", ""),
+    ]  # fmt: skip
+    statistics = world.accept.statistics()
+    assert (statistics.events, statistics.traits, statistics.duplicates) == (3, 5, 2)
+
+
+def test_room_is_asked_for_all_rows_of_traits(tmp_path: Path) -> None:
+    """A few bytes of traits become many of rows, since each repeats the ids: all are taken, or none."""
+    id_ = "i" * 512
+    body = {"userId": id_, "anonymousId": "a" * 512, "traits": {str(n): 1 for n in range(1000)}}
+    world = World(tmp_path, bytes_max=1 << 20)
+    try:
+        [ack] = world.send({"batch": [{"type": "identify", **body}]})
+        assert ack.failed is not None
+        assert ack.failed.code == errors.UNAVAILABLE
+        assert world.rows() == []
+        assert not world.graph.is_user(world.graph.actor(1, id_))
+    finally:
+        world.writer.close()
+
+
 def test_a_shared_device_does_not_fuse_two_users(world: World) -> None:
     world.send({"batch": [track("1", userId="u", anonymousId="a"), track("2", userId="v", anonymousId="a")]})
     refused = [row for row in world.rows(LINK) if row.refused]
@@ -315,7 +354,7 @@ MESSAGES = st.fixed_dictionaries(
         "userId": st.sampled_from(["u1", "u2", "u3", "null"]),
         "anonymousId": st.sampled_from(["a1", "a2", "a3"]),
         "previousId": st.sampled_from(["a1", "u2"]),
-        "properties": st.sampled_from([{}, {"a": 1}, {"ip": "203.0.113.9"}]),
+        "properties": st.sampled_from([{}, {"a": 1}, {"ip": "203.0.113.9"}, {"$set": {"a": 1}}, {"$add": {"a": "x"}}]),
         "context": st.sampled_from([{}, {"locale": "en"}, {"locale": "de"}, "x"]),
     },
 )
@@ -333,6 +372,7 @@ def test_the_short_way_keeps_what_the_long_way_keeps(wake_ups: list[list[list[di
             acks = [made.send(*({"batch": body} for body in bodies)) for bodies in wake_ups]
             acks += [made.send(wake_ups[0][0][0] | {"messageId": "single"}, call="track")]
             said = [[(ack.accepted, ack.refused, ack.failed, ack.position > 0) for ack in some] for some in acks]
-            seen.append((said, made.rows(EVENT), made.rows(LINK), made.rows(MERGE), made.accept.statistics()))
+            rows = [made.rows(kind) for kind in (EVENT, TRAIT, LINK, MERGE)]
+            seen.append((said, rows, made.accept.statistics()))
             made.writer.close()
     assert seen[0] == seen[1]

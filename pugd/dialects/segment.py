@@ -7,7 +7,8 @@ takes none of its batch with it.
 
 Mapping: messageId → event id (minted where absent); event, or category and name → the event's name; timestamp, else
 originalTimestamp, else receipt → time; sentAt of the envelope, else of the message → skew; traits, else context.traits
-→ traits of an identify; on other calls context.traits is context. Ids that are numbers become their decimal text; an
+→ traits of an identify; on other calls context.traits is context. `$set` and the like in the properties of an event
+change traits too (traits.py). Ids that are numbers become their decimal text; an
 empty id counts as absent. IP addresses (`context.ip`, `ip` and `$ip` in properties and traits) are dropped here.
 """
 
@@ -22,7 +23,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from pugd import errors
-from pugd.dialects import context, storable
+from pugd.dialects import context, storable, traits
 from pugd.model import PARTS, Ack, Batch, Call, Refusal, event_head
 
 BATCH = "batch"
@@ -30,7 +31,6 @@ CALLS = frozenset(("track", "page", "screen", "group", "identify", "alias"))
 
 ID_BYTES_MAX = 512
 NAME_LENGTH_MAX = 512
-TRAITS_MAX = 1000
 EVENT_BYTES_MAX = 8 * 1024 * 1024
 """Of properties, and of traits. The largest event that a real client library sends is of 8 MiB."""
 
@@ -259,6 +259,7 @@ def read(
                 continue
             about, last_raw, last_channel = understood, message.context, message.channel
         call = message.type
+        changes: list[traits.Change] | None = None
         if call == "track":
             name = message.event
             properties: bytes | Refusal = bytes(message.properties)
@@ -286,9 +287,21 @@ def read(
                 properties = _too_large(properties, "properties")
             elif b'ip"' in properties:
                 properties = without_ip(properties)
+            if type(properties) is bytes and traits.may_change(properties):
+                said_of_traits = traits.of_properties(properties)
+                if isinstance(said_of_traits, Refusal):
+                    properties = said_of_traits
+                else:
+                    changes, properties = said_of_traits
         if type(properties) is Refusal:
             refused.append(_placed(properties, number, decoded))
             continue
+        if changes:
+            # A call beside its event, and public whatever key sent it: what an event says of ids, a key does not back.
+            batch.calls[batch.length] = Call(
+                "event", project, False, event_id, user, anonymous, occurred, received_at, original, note, transport,
+                about.platform, changes,
+            )  # fmt: skip
         event_keys += (project, event_id, occurred)
         ids += (project, user, anonymous)
         parts += (
@@ -402,7 +415,7 @@ def _link_or_traits(
         return _bad_call(call)
     assert call is not None
     is_user = bool(user)
-    traits: list[tuple[str, str, bytes]] = []
+    changes: list[traits.Change] = []
     if call == "alias":
         previous = id_text(message.previousId)
         if previous is None:
@@ -420,22 +433,14 @@ def _link_or_traits(
             raw = plain
         if len(raw) > EVENT_BYTES_MAX:
             return _too_large(raw, "traits")
-        members = _object.decode(raw)
-        if len(members) > TRAITS_MAX:
-            return Refusal(errors.TOO_LARGE, f"traits has more than {TRAITS_MAX} keys: send fewer.", "traits")
-        for key, value in members.items():
-            if key in ("ip", "$ip"):
-                continue
-            if len(key) > NAME_LENGTH_MAX:
-                return Refusal(
-                    errors.INVALID_FIELD, f"a trait's key is longer than {NAME_LENGTH_MAX} characters.", "traits"
-                )
-            text = bytes(value)
-            traits.append((key, "unset", b"") if text == b"null" else (key, "set", text))
+        said = traits.of_identify(raw)
+        if isinstance(said, Refusal):
+            return said
+        changes = said
     occurred, received_at, original, note = when
     batch.calls[batch.length] = Call(
         call, project, secret, event_id, user, anonymous, occurred, received_at, original, note, transport,
-        about.platform, traits, is_user,
+        about.platform, changes, is_user,
     )  # fmt: skip
     batch.event_keys += (project, event_id, occurred)
     batch.ids += (project, user, anonymous)

@@ -73,6 +73,7 @@ def batch(*messages: object, **around: object) -> bytes:
         {"userId": None, "anonymousId": "a"},
         {"userId": "", "anonymousId": "ä\U0001f600"},
         {"properties": {"a": {"b": [1, 2.5, None, '}]\\"', {}]}, "ü": "\u2028"}},
+        {"properties": {"$current_url": "/", "$session_id": "$s", "price": "5 $", "$": 1, "$ad": 1, "un$set": 1}},
         {"properties": None, "context": None},
         {"context": {"page": {"url": "https://x/y", "path": "/y"}, "userAgent": "Mozilla/5.0", "sessionId": "s"}},
         {"context": {"ip": "203.0.113.9", "library": {"name": "analytics-node"}, "app": {"version": "1"}}},
@@ -120,6 +121,10 @@ def test_plain(fields: dict[str, object]) -> None:
         {"sentAt": NOW},
         {"properties": []},
         {"properties": {"ip": "203.0.113.9"}},
+        {"properties": {"$set": {"plan": "pro"}}},
+        {"properties": {"a": 1, "$set_once": {"plan": "pro"}}},
+        {"properties": {"$unset": ["plan"]}},
+        {"properties": {"$add": {"n": 1}}},
         {"properties": {"a": float("inf")}},
         {"context": "x"},
         {"channel": "web"},
@@ -129,6 +134,12 @@ def test_plain(fields: dict[str, object]) -> None:
 )
 def test_not_plain(fields: dict[str, object]) -> None:
     assert not is_plain(batch(message(), message(**fields)))
+
+
+@pytest.mark.parametrize("key", ["\\u0024set", "$\\u0073et", "$se\\u0074_once", "\\u0024\\u0061dd", "$\\u0075nset"])
+def test_a_key_that_changes_traits_is_not_plain_however_it_is_escaped(key: str) -> None:
+    body = batch(message(), message(properties={"KEY": {}})).replace(b"KEY", key.encode())
+    assert not is_plain(body)
 
 
 def test_a_single_message_is_what_its_path_says() -> None:
@@ -168,7 +179,12 @@ FIELDS = st.fixed_dictionaries(
         )
         | VALUES,
         "sentAt": st.sampled_from([AT, "2020-01-01T00:00:00.000Z"]) | VALUES,
-        "properties": st.dictionaries(st.text(max_size=6), VALUES, max_size=3) | VALUES,
+        "properties": st.dictionaries(
+            st.text(max_size=6) | st.sampled_from(["$set", "$set_once", "$unset", "$add", "$sets", "$", "\\$set"]),
+            VALUES | st.dictionaries(st.text(max_size=3), VALUES, max_size=2),
+            max_size=3,
+        )
+        | VALUES,
         "context": st.fixed_dictionaries({}, optional={"page": VALUES, "userAgent": VALUES, "ip": VALUES}) | VALUES,
         "name": VALUES,
         "channel": VALUES,
