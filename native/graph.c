@@ -12,26 +12,39 @@ struct rest {
         uint32_t size;
         uint32_t proof;
     };
-    union {
-        struct {
-            uint32_t representative;
-            uint32_t rank;
-        };
-        struct {
-            uint32_t order_low;
-            uint32_t order_high;
-        };
-    };
+    uint32_t rank;
+    uint64_t order;
 };
 
-_Static_assert(sizeof(struct rest) == 12 && sizeof(struct pugd_id) == 16, "28 bytes an id");
+_Static_assert(sizeof(struct rest) + sizeof(struct pugd_id) == PUGD_GRAPH_RECORD, "a record is an id's memory");
+
+struct extra {
+    uint32_t low; /* of the two handles; 0 in both: taken out */
+    uint32_t high;
+    uint64_t order;
+};
 
 #define SEGMENTS (1u << (31 - PUGD_IDS_SEGMENT_BITS))
+#define EXTRA_BITS 12
+#define EXTRA_SEGMENT (1u << EXTRA_BITS)
+#define EXTRA_SEGMENTS (1u << 16)
+#define EXTRA_TABLES 256u
+
+/* Places of extra links, from 1 on, by what their handles hash to; 0 is free. A power of two, at most 3/4 taken. */
+struct extra_table {
+    uint32_t *place;
+    uint32_t room;
+    uint32_t used;
+};
 
 struct pugd_graph {
     struct pugd_key key;
     struct pugd_ids ids;
     struct rest **rest; /* segments beside those of ids */
+    struct extra **extra;
+    struct extra_table *table;
+    uint32_t extra_end; /* places 1 … extra_end were given out, of which */
+    uint32_t extras;    /* are taken now */
     uint32_t users;
     uint32_t joins;
     uint64_t bytes;
@@ -47,8 +60,6 @@ static inline struct rest *rest_at(const struct pugd_graph *g, uint32_t handle)
     return &g->rest[handle >> PUGD_IDS_SEGMENT_BITS][handle & (PUGD_IDS_SEGMENT - 1)];
 }
 
-static inline uint64_t order_of(const struct rest *r) { return r->order_low | (uint64_t)r->order_high << 32; }
-
 static inline uint32_t next_of(const struct pugd_id *id) { return id->next & ~USER; }
 
 struct pugd_graph *pugd_graph_new(const uint8_t key[16])
@@ -57,12 +68,17 @@ struct pugd_graph *pugd_graph_new(const uint8_t key[16])
     if (!g) return NULL;
     g->key = pugd_key_read(key);
     g->rest = pugd_calloc(SEGMENTS, sizeof *g->rest);
-    if (!g->rest || pugd_ids_open(&g->ids)) {
+    g->extra = pugd_calloc(EXTRA_SEGMENTS, sizeof *g->extra);
+    g->table = pugd_calloc(EXTRA_TABLES, sizeof *g->table);
+    if (!g->rest || !g->extra || !g->table || pugd_ids_open(&g->ids)) {
         pugd_free(g->rest);
+        pugd_free(g->extra);
+        pugd_free(g->table);
         pugd_free(g);
         return NULL;
     }
-    g->bytes = sizeof *g + SEGMENTS * sizeof *g->rest;
+    g->bytes = sizeof *g + SEGMENTS * sizeof *g->rest + EXTRA_SEGMENTS * sizeof *g->extra;
+    g->bytes += EXTRA_TABLES * sizeof *g->table;
     return g;
 }
 
@@ -70,7 +86,11 @@ void pugd_graph_free(struct pugd_graph *g)
 {
     if (!g) return;
     for (uint32_t i = 0; i < SEGMENTS && g->rest[i]; i++) pugd_free(g->rest[i]);
+    for (uint32_t i = 0; i < EXTRA_SEGMENTS && g->extra[i]; i++) pugd_free(g->extra[i]);
+    for (uint32_t i = 0; i < EXTRA_TABLES; i++) pugd_free(g->table[i].place);
     pugd_free(g->rest);
+    pugd_free(g->extra);
+    pugd_free(g->table);
     pugd_ids_close(&g->ids);
     pugd_free(g);
 }
@@ -80,50 +100,32 @@ uint64_t pugd_graph_actor(const struct pugd_graph *g, uint32_t project, const ui
     return pugd_siphash_project(&g->key, project, text, length);
 }
 
-/* Without halving, for those who must not write. */
-static inline uint32_t root_seen(const struct pugd_graph *g, uint32_t handle)
-{
-    for (;;) {
-        uint32_t parent = id_at(g, handle)->parent;
-        if (parent == handle) return handle;
-        handle = parent;
-    }
-}
+/* ---- what is asked of one id ---- */
 
-static uint32_t root_of(struct pugd_graph *g, uint32_t handle)
-{
-    for (;;) {
-        struct pugd_id *id = id_at(g, handle);
-        if (id->parent == handle) return handle;
-        handle = id->parent = id_at(g, id->parent)->parent;
-    }
-}
-
-uint64_t pugd_graph_find(struct pugd_graph *g, uint64_t actor)
+uint64_t pugd_graph_find(const struct pugd_graph *g, uint64_t actor)
 {
     uint32_t handle = pugd_ids_find(&g->ids, actor);
-    if (!handle) return actor;
-    return id_at(g, rest_at(g, root_of(g, handle))->representative)->actor;
+    return handle ? id_at(g, id_at(g, handle)->person)->actor : actor;
 }
 
 uint32_t pugd_graph_size(const struct pugd_graph *g, uint64_t actor)
 {
     uint32_t handle = pugd_ids_find(&g->ids, actor);
-    return handle ? rest_at(g, root_seen(g, handle))->size : 1;
+    return handle ? rest_at(g, id_at(g, handle)->person)->size : 1;
 }
 
-int pugd_graph_knows(const struct pugd_graph *g, uint64_t actor) { return pugd_ids_find(&g->ids, actor) != 0; }
+uint32_t pugd_graph_handle(const struct pugd_graph *g, uint64_t actor) { return pugd_ids_find(&g->ids, actor); }
 
-int pugd_graph_is_user(const struct pugd_graph *g, uint64_t actor)
+uint32_t pugd_graph_rank(const struct pugd_graph *g, uint64_t actor)
 {
     uint32_t handle = pugd_ids_find(&g->ids, actor);
-    return handle && (id_at(g, handle)->next & USER);
+    return handle ? rest_at(g, handle)->rank : 0;
 }
 
 int pugd_graph_owns_user(const struct pugd_graph *g, uint64_t actor)
 {
     uint32_t handle = pugd_ids_find(&g->ids, actor);
-    return handle && rest_at(g, root_seen(g, handle))->rank;
+    return handle && rest_at(g, id_at(g, handle)->person)->rank;
 }
 
 /* The person's ids from `handle` on, into out[at …), as far as `max`. returns at + how many. */
@@ -141,10 +143,117 @@ static uint64_t circle(const struct pugd_graph *g, uint32_t handle, uint32_t siz
 uint32_t pugd_graph_members(const struct pugd_graph *g, uint64_t actor, uint64_t *actors, uint32_t max)
 {
     uint32_t handle = pugd_ids_find(&g->ids, actor);
-    if (handle) return (uint32_t)circle(g, handle, rest_at(g, root_seen(g, handle))->size, actors, 0, max);
+    if (handle) return (uint32_t)circle(g, handle, rest_at(g, id_at(g, handle)->person)->size, actors, 0, max);
     if (max) actors[0] = actor;
     return 1;
 }
+
+/* ---- extra links ---- */
+
+static inline struct extra *extra_at(const struct pugd_graph *g, uint32_t place)
+{
+    return &g->extra[place >> EXTRA_BITS][place & (EXTRA_SEGMENT - 1)];
+}
+
+static inline uint64_t pair_hash(uint32_t low, uint32_t high)
+{
+    uint64_t h = ((uint64_t)low << 32 | high) * 0x9e3779b97f4a7c15u;
+    return (h ^ h >> 32) * 0xd6e8feb86659fd93u;
+}
+
+static inline struct extra_table *extra_table(const struct pugd_graph *g, uint64_t hash)
+{
+    return &g->table[hash >> 56];
+}
+
+static inline uint32_t extra_home(const struct extra_table *t, uint64_t hash)
+{
+    return (uint32_t)(hash >> 16) & (t->room - 1);
+}
+
+/* Where in its table the link of the two is; `room` where it is not. low < high. */
+static uint32_t extra_slot(const struct pugd_graph *g, const struct extra_table *t, uint64_t hash, uint32_t low,
+                           uint32_t high)
+{
+    if (!t->room) return 0;
+    for (uint32_t slot = extra_home(t, hash); t->place[slot]; slot = (slot + 1) & (t->room - 1)) {
+        const struct extra *e = extra_at(g, t->place[slot]);
+        if (e->low == low && e->high == high) return slot;
+    }
+    return t->room;
+}
+
+static inline int has_extra(const struct pugd_graph *g, uint32_t low, uint32_t high)
+{
+    uint64_t hash = pair_hash(low, high);
+    const struct extra_table *t = extra_table(g, hash);
+    return extra_slot(g, t, hash, low, high) != t->room;
+}
+
+static void extra_index(struct extra_table *t, uint64_t hash, uint32_t place)
+{
+    uint32_t slot = extra_home(t, hash);
+    while (t->place[slot]) slot = (slot + 1) & (t->room - 1);
+    t->place[slot] = place;
+    t->used += 1;
+}
+
+/* Room for one more, of these two. returns 0, or -1 where memory is short and nothing changed that can be seen. */
+static int extra_reserve(struct pugd_graph *g, uint32_t low, uint32_t high)
+{
+    if (g->extra_end + 1 >= (uint32_t)(EXTRA_SEGMENTS - 1) * EXTRA_SEGMENT) return -1;
+    struct extra **segment = &g->extra[(g->extra_end + 1) >> EXTRA_BITS];
+    if (!*segment) {
+        *segment = pugd_calloc(EXTRA_SEGMENT, sizeof **segment);
+        if (!*segment) return -1;
+        g->bytes += EXTRA_SEGMENT * sizeof **segment;
+    }
+    struct extra_table *t = extra_table(g, pair_hash(low, high));
+    if ((t->used + 1) * 4 <= t->room * 3) return 0;
+    struct extra_table fresh = {.room = t->room ? t->room * 2 : 8};
+    fresh.place = pugd_calloc(fresh.room, sizeof *fresh.place);
+    if (!fresh.place) return -1;
+    for (uint32_t slot = 0; slot < t->room; slot++) {
+        if (!t->place[slot]) continue;
+        const struct extra *e = extra_at(g, t->place[slot]);
+        extra_index(&fresh, pair_hash(e->low, e->high), t->place[slot]);
+    }
+    g->bytes += (uint64_t)(fresh.room - t->room) * sizeof *fresh.place;
+    pugd_free(t->place);
+    *t = fresh;
+    return 0;
+}
+
+/* Its room is reserved. */
+static void extra_put(struct pugd_graph *g, uint32_t low, uint32_t high, uint64_t order)
+{
+    uint64_t hash = pair_hash(low, high);
+    *extra_at(g, ++g->extra_end) = (struct extra){low, high, order};
+    extra_index(extra_table(g, hash), hash, g->extra_end);
+    g->extras += 1;
+}
+
+/* Its place in the segments stays empty for ever: links are taken out by hand, one at a time. */
+static void extra_take(struct pugd_graph *g, uint32_t low, uint32_t high)
+{
+    uint64_t hash = pair_hash(low, high);
+    struct extra_table *t = extra_table(g, hash);
+    uint32_t slot = extra_slot(g, t, hash, low, high), mask = t->room - 1;
+    if (slot == t->room) return;
+    *extra_at(g, t->place[slot]) = (struct extra){0, 0, 0};
+    t->used -= 1;
+    g->extras -= 1;
+    for (uint32_t next = (slot + 1) & mask; t->place[next]; next = (next + 1) & mask) {
+        const struct extra *e = extra_at(g, t->place[next]);
+        uint32_t home = extra_home(t, pair_hash(e->low, e->high));
+        if (((next - home) & mask) < ((next - slot) & mask)) continue; /* it would move before its home */
+        t->place[slot] = t->place[next];
+        slot = next;
+    }
+    t->place[slot] = 0;
+}
+
+/* ---- what changes it ---- */
 
 /* Room for `actor` and one more id, in every part. */
 static int reserve(struct pugd_graph *g, uint64_t actor)
@@ -163,13 +272,42 @@ static int reserve(struct pugd_graph *g, uint64_t actor)
 static uint32_t put(struct pugd_graph *g, uint64_t actor)
 {
     uint32_t handle = pugd_ids_put(&g->ids, actor);
-    *rest_at(g, handle) = (struct rest){.size = 1, .representative = handle, .rank = 0};
+    *rest_at(g, handle) = (struct rest){.size = 1};
     return handle;
 }
 
 int pugd_graph_reserve(struct pugd_graph *g, uint64_t a, uint64_t b)
 {
+    uint32_t ha = pugd_ids_find(&g->ids, a), hb = pugd_ids_find(&g->ids, b);
+    if (ha && hb && ha != hb && extra_reserve(g, ha < hb ? ha : hb, ha < hb ? hb : ha)) return -1;
     return reserve(g, a) || reserve(g, b) ? -1 : 0;
+}
+
+/* Hang the proof tree of `root` by its id `handle` onto `onto`; 0: onto nothing, it is the new root. The root's size is
+ * read before. */
+static void turn(struct pugd_graph *g, uint32_t handle, uint32_t root, uint32_t onto, uint64_t order)
+{
+    for (;;) {
+        struct rest *r = rest_at(g, handle);
+        uint32_t proof = r->proof;
+        uint64_t before = r->order;
+        r->proof = onto;
+        r->order = order;
+        if (handle == root) return;
+        onto = handle;
+        handle = proof;
+        order = before;
+    }
+}
+
+/* Point `size` ids of a circle at `person`. */
+static void point(struct pugd_graph *g, uint32_t handle, uint32_t size, uint32_t person)
+{
+    for (uint32_t i = 0; i < size; i++) {
+        struct pugd_id *id = id_at(g, handle);
+        id->person = person;
+        handle = next_of(id);
+    }
 }
 
 int64_t pugd_graph_user(struct pugd_graph *g, uint64_t actor, uint64_t *moved, uint32_t max)
@@ -182,27 +320,29 @@ int64_t pugd_graph_user(struct pugd_graph *g, uint64_t actor, uint64_t *moved, u
     struct pugd_id *id = id_at(g, handle);
     if (id->next & USER) return 0;
     id->next |= USER;
-    g->users += 1;
-    struct rest *root = rest_at(g, root_of(g, handle));
-    if (root->rank) return 0;
-    root->rank = g->users;
-    if (root->representative == handle) return 0;
-    root->representative = handle;
-    return (int64_t)circle(g, handle, root->size, moved, 0, max);
+    rest_at(g, handle)->rank = ++g->users;
+    uint32_t root = id->person, size = rest_at(g, root)->size;
+    if (root == handle || rest_at(g, root)->rank) return 0;
+    turn(g, handle, root, 0, 0);
+    rest_at(g, handle)->size = size;
+    point(g, handle, size, handle);
+    return (int64_t)circle(g, handle, size, moved, 0, max);
 }
 
-/* Hang the proof tree of `root` by its id `handle` onto `onto`. The root's own fields are read before. */
-static void turn(struct pugd_graph *g, uint32_t handle, uint32_t root, uint32_t onto, uint64_t order)
+/* Does person `one` keep its representative where it is joined with `other`? */
+static int leads(const struct pugd_graph *g, uint32_t one, uint32_t other)
 {
-    for (;;) {
-        struct rest *r = rest_at(g, handle);
-        struct rest old = *r;
-        *r = (struct rest){.proof = onto, .order_low = (uint32_t)order, .order_high = (uint32_t)(order >> 32)};
-        if (handle == root) return;
-        onto = handle;
-        handle = old.proof;
-        order = order_of(&old);
-    }
+    uint32_t rank = rest_at(g, one)->rank, beside = rest_at(g, other)->rank;
+    if (rank && beside) return rank < beside;
+    return rank || beside ? rank != 0 : one < other;
+}
+
+static int linked(const struct pugd_graph *g, uint32_t a, uint32_t b)
+{
+    uint32_t root = id_at(g, a)->person;
+    if (root != id_at(g, b)->person) return 0;
+    return (a != root && rest_at(g, a)->proof == b) || (b != root && rest_at(g, b)->proof == a) ||
+           has_extra(g, a < b ? a : b, a < b ? b : a);
 }
 
 int64_t pugd_graph_link(struct pugd_graph *g, uint64_t a, uint64_t b, uint64_t order, uint64_t *moved, uint32_t max)
@@ -213,38 +353,90 @@ int64_t pugd_graph_link(struct pugd_graph *g, uint64_t a, uint64_t b, uint64_t o
     if (!hb && reserve(g, b)) return -1;
     if (!ha) ha = put(g, a);
     if (!hb) hb = put(g, b);
-    uint32_t keep = root_of(g, ha), give = root_of(g, hb), beside = ha, end = hb;
-    if (keep == give) return 0;
-    uint32_t ids_a = rest_at(g, keep)->size, ids_b = rest_at(g, give)->size;
-    if (ids_a < ids_b || (ids_a == ids_b && give < keep)) {
+    uint32_t keep = id_at(g, ha)->person, give = id_at(g, hb)->person, beside = ha, end = hb;
+    if (keep == give) {
+        uint32_t low = ha < hb ? ha : hb, high = ha < hb ? hb : ha;
+        if (linked(g, ha, hb)) return 0;
+        if (extra_reserve(g, low, high)) return -1;
+        extra_put(g, low, high, order);
+        return 0;
+    }
+    if (leads(g, give, keep)) {
         uint32_t root = keep;
         keep = give;
         give = root;
         beside = hb;
         end = ha;
     }
-    struct rest *large = rest_at(g, keep), small = *rest_at(g, give);
-
-    int small_leads = small.rank && large->rank ? small.rank < large->rank
-                      : small.rank || large->rank ? small.rank != 0
-                                                  : small.representative < large->representative;
+    uint32_t kept = rest_at(g, keep)->size, given = rest_at(g, give)->size;
     uint64_t count = 0;
-    if (small_leads || large->size == 1) count = circle(g, keep, large->size, moved, count, max);
-    if (!small_leads || small.size == 1) count = circle(g, give, small.size, moved, count, max);
+    if (kept == 1) count = circle(g, keep, 1, moved, count, max);
+    count = circle(g, give, given, moved, count, max);
 
     turn(g, end, give, beside, order);
+    point(g, give, given, keep);
     struct pugd_id *one = id_at(g, keep), *other = id_at(g, give);
     uint32_t next = next_of(one);
     one->next = next_of(other) | (one->next & USER);
     other->next = next | (other->next & USER);
-    other->parent = keep;
-    large->size += small.size;
-    if (small_leads) {
-        large->representative = small.representative;
-        large->rank = small.rank;
-    }
+    rest_at(g, keep)->size = kept + given;
     g->joins += 1;
     return (int64_t)count;
+}
+
+int pugd_graph_linked(const struct pugd_graph *g, uint64_t a, uint64_t b)
+{
+    uint32_t ha = pugd_ids_find(&g->ids, a), hb = pugd_ids_find(&g->ids, b);
+    return ha && hb && ha != hb && linked(g, ha, hb);
+}
+
+uint32_t pugd_graph_links(const struct pugd_graph *g, uint64_t actor, struct pugd_graph_entry *links, uint32_t max)
+{
+    uint32_t handle = pugd_ids_find(&g->ids, actor), count = 0;
+    if (!handle) return 0;
+    uint32_t root = id_at(g, handle)->person, size = rest_at(g, root)->size;
+    for (uint32_t i = 0; i < size; i++, handle = next_of(id_at(g, handle))) {
+        const struct rest *r = rest_at(g, handle);
+        if (handle != root) {
+            if (count < max)
+                links[count] = (struct pugd_graph_entry){r->order, id_at(g, handle)->actor, id_at(g, r->proof)->actor, 0};
+            count += 1;
+        }
+        if (!g->extras) continue;
+        uint32_t other = next_of(id_at(g, handle));
+        for (uint32_t k = i + 1; k < size; k++, other = next_of(id_at(g, other))) {
+            uint32_t low = handle < other ? handle : other, high = handle < other ? other : handle;
+            uint64_t hash = pair_hash(low, high);
+            const struct extra_table *t = extra_table(g, hash);
+            uint32_t slot = extra_slot(g, t, hash, low, high);
+            if (slot == t->room) continue;
+            if (count < max)
+                links[count] = (struct pugd_graph_entry){extra_at(g, t->place[slot])->order, id_at(g, handle)->actor,
+                                                         id_at(g, other)->actor, 0};
+            count += 1;
+        }
+    }
+    return count;
+}
+
+void pugd_graph_scatter(struct pugd_graph *g, uint64_t actor)
+{
+    uint32_t handle = pugd_ids_find(&g->ids, actor);
+    if (!handle) return;
+    uint32_t size = rest_at(g, id_at(g, handle)->person)->size;
+    g->joins -= size - 1;
+    for (uint32_t left = size; left; left--) {
+        struct pugd_id *id = id_at(g, handle);
+        uint32_t next = next_of(id), other = next;
+        if (g->extras)
+            for (uint32_t k = 1; k < left; k++, other = next_of(id_at(g, other)))
+                extra_take(g, handle < other ? handle : other, handle < other ? other : handle);
+        id->person = handle;
+        id->next = handle | (id->next & USER);
+        struct rest *r = rest_at(g, handle);
+        *r = (struct rest){.size = 1, .rank = r->rank};
+        handle = next;
+    }
 }
 
 /* Entries ahead of the one applied: its lines are asked for twice as far ahead as its ids. */
@@ -280,8 +472,8 @@ size_t pugd_graph_replay(struct pugd_graph *g, const struct pugd_graph_entry *en
 
 static uint32_t depth_of(const struct pugd_graph *g, uint32_t handle)
 {
-    uint32_t depth = 0;
-    for (; id_at(g, handle)->parent != handle; depth++) handle = rest_at(g, handle)->proof;
+    uint32_t depth = 0, root = id_at(g, handle)->person;
+    for (; handle != root; depth++) handle = rest_at(g, handle)->proof;
     return depth;
 }
 
@@ -289,7 +481,7 @@ int64_t pugd_graph_explain(const struct pugd_graph *g, uint64_t a, uint64_t b, u
 {
     uint32_t ha = pugd_ids_find(&g->ids, a), hb = pugd_ids_find(&g->ids, b);
     if (a == b) return 0;
-    if (!ha || !hb || root_seen(g, ha) != root_seen(g, hb)) return -1;
+    if (!ha || !hb || id_at(g, ha)->person != id_at(g, hb)->person) return -1;
     uint32_t deep_a = depth_of(g, ha), deep_b = depth_of(g, hb), meet = ha, other = hb, above = deep_a, below = deep_b;
     for (; above > below; above--) meet = rest_at(g, meet)->proof;
     for (; below > above; below--) other = rest_at(g, other)->proof;
@@ -299,9 +491,9 @@ int64_t pugd_graph_explain(const struct pugd_graph *g, uint64_t a, uint64_t b, u
     }
     uint32_t count = 0, total = (deep_a - above) + (deep_b - above);
     for (; ha != meet; ha = rest_at(g, ha)->proof, count++)
-        if (count < max) orders[count] = order_of(rest_at(g, ha));
+        if (count < max) orders[count] = rest_at(g, ha)->order;
     for (uint32_t at = total; hb != meet; hb = rest_at(g, hb)->proof)
-        if (--at < max) orders[at] = order_of(rest_at(g, hb));
+        if (--at < max) orders[at] = rest_at(g, hb)->order;
     return total;
 }
 
@@ -352,7 +544,7 @@ int64_t pugd_graph_resolve_many(const struct pugd_graph *g, const uint8_t *packe
             uint32_t user = handle[i][0], anonymous = handle[i][1];
             int known = user && (id_at(g, user)->next & USER);
             if (known && has[i][1] && user != anonymous)
-                known = anonymous && root_seen(g, user) == root_seen(g, anonymous);
+                known = anonymous && id_at(g, user)->person == id_at(g, anonymous)->person;
             if (!known) look[looks++] = start + i;
         }
     }
@@ -365,10 +557,14 @@ static uint8_t *write32(uint8_t *out, uint32_t v)
     return out;
 }
 
+static uint8_t *write64(uint8_t *out, uint64_t v) { return write32(write32(out, (uint32_t)v), (uint32_t)(v >> 32)); }
+
 static uint32_t read32(const uint8_t *p)
 {
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
+
+static uint64_t read64(const uint8_t *p) { return read32(p) | (uint64_t)read32(p + 4) << 32; }
 
 uint32_t pugd_graph_dump(const struct pugd_graph *g, uint32_t from, uint32_t count, uint8_t *out)
 {
@@ -376,50 +572,72 @@ uint32_t pugd_graph_dump(const struct pugd_graph *g, uint32_t from, uint32_t cou
     for (; done < count && handle <= g->ids.count; done++, handle++) {
         const struct pugd_id *id = id_at(g, handle);
         const struct rest *r = rest_at(g, handle);
-        out = write32(out, (uint32_t)id->actor);
-        out = write32(out, (uint32_t)(id->actor >> 32));
-        out = write32(out, root_seen(g, handle));
+        out = write64(out, id->actor);
+        out = write32(out, id->person);
         out = write32(out, id->next);
         out = write32(out, r->size);
-        out = write32(out, r->order_low);
-        out = write32(out, r->order_high);
+        out = write32(out, r->rank);
+        out = write64(out, r->order);
     }
     return done;
 }
 
-int pugd_graph_load(struct pugd_graph *g, const uint8_t *records, uint32_t count)
+void pugd_graph_dump_extras(const struct pugd_graph *g, uint8_t *out)
 {
-    if (g->ids.count || count >= PUGD_IDS_MAX - 2) return -2;
-    if (pugd_ids_expect(&g->ids, count)) return -1;
+    for (uint32_t place = 1; place <= g->extra_end; place++) {
+        const struct extra *e = extra_at(g, place);
+        if (!e->low) continue;
+        out = write64(write32(write32(out, e->low), e->high), e->order);
+    }
+}
+
+static int load_ids(struct pugd_graph *g, const uint8_t *records, uint32_t count)
+{
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *p = records + (size_t)i * PUGD_GRAPH_RECORD;
-        if (i + REPLAY_AHEAD < count) {
-            const uint8_t *far = p + REPLAY_AHEAD * PUGD_GRAPH_RECORD;
-            pugd_ids_prefetch(&g->ids, read32(far) | (uint64_t)read32(far + 4) << 32);
-        }
-        uint64_t actor = read32(p) | (uint64_t)read32(p + 4) << 32;
+        if (i + REPLAY_AHEAD < count) pugd_ids_prefetch(&g->ids, read64(p + REPLAY_AHEAD * PUGD_GRAPH_RECORD));
+        uint64_t actor = read64(p);
         if (pugd_ids_find(&g->ids, actor)) return -2;
         if (reserve(g, actor)) return -1;
-        uint32_t handle = put(g, actor), root = read32(p + 8), next = read32(p + 12), first = read32(p + 16);
-        struct rest r = {.size = first, .order_low = read32(p + 20), .order_high = read32(p + 24)};
-        if (!root || root > count || !(next & ~USER) || (next & ~USER) > count || !first || first > count) return -2;
-        if (root == handle && (!r.representative || r.representative > count || r.rank > count)) return -2;
-        id_at(g, handle)->parent = root;
+        uint32_t handle = put(g, actor), person = read32(p + 8), next = read32(p + 12);
+        struct rest r = {.size = read32(p + 16), .rank = read32(p + 20), .order = read64(p + 24)};
+        if (!person || person > count || !(next & ~USER) || (next & ~USER) > count) return -2;
+        if (!r.size || r.size > count || r.rank > count || !r.rank != !(next & USER)) return -2;
+        id_at(g, handle)->person = person;
         id_at(g, handle)->next = next;
         *rest_at(g, handle) = r;
         g->users += next >> 31;
-        g->joins += root != handle;
+        g->joins += person != handle;
     }
     for (uint32_t handle = 1; handle <= count; handle++) { /* one step to a root, and no walk leaves its person */
         const struct pugd_id *id = id_at(g, handle);
-        if (id_at(g, id->parent)->parent != id->parent || id_at(g, next_of(id))->parent != id->parent) return -2;
-        if (id->parent != handle && id_at(g, rest_at(g, handle)->proof)->parent != id->parent) return -2;
-        if (id->parent == handle && id_at(g, rest_at(g, handle)->representative)->parent != handle) return -2;
+        if (id_at(g, id->person)->person != id->person || id_at(g, next_of(id))->person != id->person) return -2;
+        uint32_t left = rest_at(g, id->person)->size, at = handle;
+        for (; at != id->person; at = rest_at(g, at)->proof) { /* and the proof leads to the root */
+            uint32_t proof = rest_at(g, at)->proof;
+            if (!left-- || proof > count || id_at(g, proof)->person != id->person) return -2;
+        }
     }
     return 0;
 }
 
+int pugd_graph_load(struct pugd_graph *g, const uint8_t *records, uint32_t count, const uint8_t *extras,
+                    uint32_t extra_count)
+{
+    if (g->ids.count || count >= PUGD_IDS_MAX - 2) return -2;
+    if (pugd_ids_expect(&g->ids, count)) return -1;
+    int done = load_ids(g, records, count);
+    for (uint32_t i = 0; !done && i < extra_count; i++, extras += PUGD_GRAPH_EXTRA) {
+        uint32_t low = read32(extras), high = read32(extras + 4);
+        if (!low || low >= high || high > count || id_at(g, low)->person != id_at(g, high)->person) return -2;
+        if (has_extra(g, low, high)) return -2;
+        if (extra_reserve(g, low, high)) return -1;
+        extra_put(g, low, high, read64(extras + 8));
+    }
+    return done;
+}
+
 struct pugd_graph_numbers pugd_graph_statistics(const struct pugd_graph *g)
 {
-    return (struct pugd_graph_numbers){g->ids.count, g->users, g->joins, g->bytes + g->ids.bytes};
+    return (struct pugd_graph_numbers){g->ids.count, g->users, g->joins, g->extras, g->bytes + g->ids.bytes};
 }

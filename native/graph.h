@@ -1,40 +1,47 @@
-/* Which distinct ids are one person: union-find over handles (ids.h), with what a person needs kept at its root.
+/* Which distinct ids are one person: handles (ids.h) in flat persons, with what a person needs kept at its root.
  *
- * A handle's fields, 28 bytes, with ids.h's index 37 to 40 an id:
+ * A handle's fields, 32 bytes, with ids.h's index 41 to 44 an id:
  *
  *   ids.h   u64 actor
- *           u32 parent          the root has itself
+ *           u32 person          the handle of the person's root; the root has itself
  *           u32 next            the person's ids in a circle; top bit: it is a user id
- *   here    at a root                            at every other
- *           u32 size            ids              u32 proof        the id beside it in the proof forest, nearer the root
- *           u32 representative                   u64 order        the link-log place of the link between the two
- *           u32 rank            of the first user id, 0 where there is none
+ *   here    u32 rank            the how-manieth user id it was, 0 where it is none
+ *                               at a root                    at every other
+ *           u32 size            ids                          u32 proof   the id beside it in the proof forest, nearer
+ *                                                                        the root
+ *           u64 order           0                            u64 order   the link-log place of the link between the two
  *
- * Root: of two, that of the larger person, and of equals the lower handle. So everything follows from the links and
- * their order alone, not from what was asked in between (asking halves paths; a dump writes roots, not parents).
- * Representative: the first user id in link-log order (users are ranked as they become such), else the earliest linked
- * id (the lowest handle).
- * Proof forest: each link that joined two persons is one edge, the smaller tree turned over and hung onto the larger,
- * so its root is the person's root. The path between two ids is why they are one.
+ * Root: the person's representative, which is its first user id in link-log order (the lowest rank), else its earliest
+ * linked id (the lowest handle). A join points every id of the person that loses its representative at the other's, so
+ * a look-up is one step, and a reader writes nothing. Those ids are also the ones whose row in `person_of` changes and
+ * a person is bounded (rules.py, ids_max): pointing them costs a small part of saying so.
+ * Proof forest: each link that joined two persons is one edge, the tree of the one turned over and hung onto the other,
+ * so that its root is the person's root. The path between two ids is why they are one.
+ * Extra links: links of two ids that were one person already and had no link between them. They prove nothing now, and
+ * count when another link is taken out. In segments of 4 096, in the order in which they came; an index from the two
+ * handles to the place, of 256 small tables that grow each on its own. 16 + 6 to 11 bytes a link.
  *
- * Cost: find O(α(n)), link O(ids of the smaller person) for the proof and for listing who moved, with no allocation but
- * for new ids. Nothing here pauses as it grows. One thread at a time; pugd_graph_resolve_many and the other functions
- * that take a const graph write nothing, and may run beside one another.
- * Source: Tarjan and van Leeuwen 1984 (path halving); Nieuwenhuis and Oliveras 2005 (proof forest).
+ * So everything follows from the links and their order alone, not from what was asked in between.
+ *
+ * Cost: find one step, link O(ids that move), with no allocation but for new ids. Nothing here pauses as it grows. One
+ * thread at a time; the functions that take a const graph write nothing, and may run beside one another.
+ * Source: Nieuwenhuis and Oliveras 2005 (proof forest); Galler and Fischer 1964 for what was made flat here.
  */
 #ifndef PUGD_GRAPH_H
 #define PUGD_GRAPH_H
 
 #include "ids.h"
 
-#define PUGD_GRAPH_RECORD 28 /* bytes an id in a dump */
+#define PUGD_GRAPH_RECORD 32 /* bytes an id in a dump */
+#define PUGD_GRAPH_EXTRA 16  /* bytes an extra link in a dump */
 
 struct pugd_graph;
 
 struct pugd_graph_numbers {
     uint32_t ids;
     uint32_t users;
-    uint32_t joins; /* ids less persons: links that joined two */
+    uint32_t joins;  /* ids less persons: links that joined two */
+    uint32_t extras; /* links of ids that were one person already */
     uint64_t bytes;
 };
 
@@ -53,14 +60,15 @@ void pugd_graph_free(struct pugd_graph *graph);
 uint64_t pugd_graph_actor(const struct pugd_graph *graph, uint32_t project, const uint8_t *text, size_t length);
 
 /* The representative of the actor's person; the actor itself where it is in no link. */
-uint64_t pugd_graph_find(struct pugd_graph *graph, uint64_t actor);
+uint64_t pugd_graph_find(const struct pugd_graph *graph, uint64_t actor);
 
 /* How many ids its person has: 1 where it is in no link. */
 uint32_t pugd_graph_size(const struct pugd_graph *graph, uint64_t actor);
 
-/* Is it in the graph; is it a user id; does its person own a user id? */
-int pugd_graph_knows(const struct pugd_graph *graph, uint64_t actor);
-int pugd_graph_is_user(const struct pugd_graph *graph, uint64_t actor);
+/* Its handle, 0 where it is not in the graph: lower is earlier. The how-manieth user id it was, 0 where it is none. Does
+ * its person own a user id? */
+uint32_t pugd_graph_handle(const struct pugd_graph *graph, uint64_t actor);
+uint32_t pugd_graph_rank(const struct pugd_graph *graph, uint64_t actor);
 int pugd_graph_owns_user(const struct pugd_graph *graph, uint64_t actor);
 
 /* The actors of its person, itself first. returns how many there are; writes at most `max` of them. */
@@ -75,9 +83,19 @@ int pugd_graph_reserve(struct pugd_graph *graph, uint64_t a, uint64_t b);
 int64_t pugd_graph_user(struct pugd_graph *graph, uint64_t actor, uint64_t *moved, uint32_t max);
 
 /* `a` and `b` are one person. returns, like pugd_graph_user, the actors that have another representative now or are
- * linked for the first time; 0 where they were one already. */
+ * linked for the first time; 0 where they were one already: then the link is kept as an extra one, unless there is a
+ * link of these two. */
 int64_t pugd_graph_link(struct pugd_graph *graph, uint64_t a, uint64_t b, uint64_t order, uint64_t *moved,
                         uint32_t max);
+
+/* Is there a link of these very two? */
+int pugd_graph_linked(const struct pugd_graph *graph, uint64_t a, uint64_t b);
+
+/* All links among the ids of its person, in no order. returns how many there are; writes at most `max` of them. */
+uint32_t pugd_graph_links(const struct pugd_graph *graph, uint64_t actor, struct pugd_graph_entry *links, uint32_t max);
+
+/* Let every id of its person stand alone, without links; a user id stays one. No allocation. */
+void pugd_graph_scatter(struct pugd_graph *graph, uint64_t actor);
 
 /* Many entries of the link log at once. returns how many were applied: fewer than `count` where memory is short. */
 size_t pugd_graph_replay(struct pugd_graph *graph, const struct pugd_graph_entry *entries, size_t count);
@@ -93,13 +111,16 @@ int64_t pugd_graph_explain(const struct pugd_graph *graph, uint64_t a, uint64_t 
 int64_t pugd_graph_resolve_many(const struct pugd_graph *graph, const uint8_t *packed, size_t length, uint32_t count,
                                 uint64_t *actors, uint32_t *look);
 
-/* Records of the ids [from, from + count), counted from 0: actor, root, next, and the last three fields, little-endian.
- * returns how many were written. Equal link logs give equal bytes. */
+/* Records of the ids [from, from + count), counted from 0: actor, person, next, size or proof, rank, order,
+ * little-endian. returns how many were written. The extra links: two handles, order; all of them. Equal link logs give
+ * equal bytes. */
 uint32_t pugd_graph_dump(const struct pugd_graph *graph, uint32_t from, uint32_t count, uint8_t *out);
+void pugd_graph_dump_extras(const struct pugd_graph *graph, uint8_t *out);
 
 /* Fill an empty graph with the records of a dump. returns 0; -1 where memory is short; -2 where they cannot be one.
  * After either the graph may only be freed. */
-int pugd_graph_load(struct pugd_graph *graph, const uint8_t *records, uint32_t count);
+int pugd_graph_load(struct pugd_graph *graph, const uint8_t *records, uint32_t count, const uint8_t *extras,
+                    uint32_t extra_count);
 
 struct pugd_graph_numbers pugd_graph_statistics(const struct pugd_graph *graph);
 

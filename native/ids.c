@@ -220,7 +220,7 @@ uint32_t pugd_ids_put(struct pugd_ids *ids, uint64_t actor)
 {
     uint64_t h = mix(actor);
     uint32_t handle = ++ids->count;
-    *pugd_ids_at(ids, handle) = (struct pugd_id){.actor = actor, .parent = handle, .next = handle};
+    *pugd_ids_at(ids, handle) = (struct pugd_id){.actor = actor, .person = handle, .next = handle};
     table_put(table_of(ids, h), tag_of(h), handle);
     return handle;
 }

@@ -6,7 +6,7 @@
  * A handle is a u32, counted from 1 in the order in which ids entered the link log; it never changes. What belongs to
  * a handle lies in segments of 65 536, which are allocated when they are first needed and never move:
  *
- *   segment[handle >> 16][handle & 65535] = { u64 actor, u32 parent, u32 next }        the last two: graph.h
+ *   segment[handle >> 16][handle & 65535] = { u64 actor, u32 person, u32 next }        the last two: graph.h
  *
  * The index is 8 192 small tables, each growing by a quarter on its own, so that an insertion never moves more than
  * one table (1 200 ids of 10 M: 3 µs). With h = actor × an odd constant (for actors that a
@@ -46,7 +46,7 @@ uint64_t pugd_siphash_project(const struct pugd_key *key, uint32_t project, cons
 
 struct pugd_id {
     uint64_t actor;
-    uint32_t parent;
+    uint32_t person;
     uint32_t next;
 };
 
@@ -90,7 +90,7 @@ uint32_t pugd_ids_guess(const struct pugd_ids *ids, uint64_t actor);
  * returns 0; -1 where memory is short or the ids are all used up: nothing changed that can be seen. */
 int pugd_ids_reserve(struct pugd_ids *ids, uint64_t actor);
 
-/* The next handle, for an actor that has none; its room is reserved. parent = next = itself. */
+/* The next handle, for an actor that has none; its room is reserved. person = next = itself. */
 uint32_t pugd_ids_put(struct pugd_ids *ids, uint64_t actor);
 
 /* Make tables for `count` ids at once, before that many are put. returns 0 or -1. */

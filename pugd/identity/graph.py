@@ -3,9 +3,9 @@
 It holds user ids and linked ids only; an anonymous visitor who never identifies costs nothing. It applies what
 rules.py decides, in link-log order, and judges nothing itself. One thread at a time.
 
-Beside it lies what else the log determines: the next place in it, and which refusals it lists of late, so that a
-proposal repeated for ever is listed once. Those are bounded: beyond REFUSALS_MAX the oldest is forgotten, and would be
-listed again.
+Beside it lies what else the log determines: the next place in it, which pairs were unlinked by hand and must stay
+apart, and which refusals it lists of late, so that a proposal repeated for ever is listed once. Refusals are bounded:
+beyond REFUSALS_MAX the oldest is forgotten, and would be listed again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ REFUSALS_MAX = 16_384
 MOVED_MAX = 4_096
 """Actors that one link can move: more than the ids that a person may have (config.py, ids_per_person_max)."""
 
-RECORD = 28
-"""Bytes of an id in a snapshot: PUGD_GRAPH_RECORD."""
+RECORD, EXTRA = 32, 16
+"""Bytes of an id and of an extra link in a snapshot: PUGD_GRAPH_RECORD, PUGD_GRAPH_EXTRA."""
 
 
 class GraphStatistics(msgspec.Struct, frozen=True):
@@ -33,6 +33,8 @@ class GraphStatistics(msgspec.Struct, frozen=True):
     users: int
     joins: int
     """Links that made one person of two: ids less persons."""
+    extras: int
+    """Links of ids that were one person already."""
     order: int
     bytes: int
     refused: dict[str, int]
@@ -56,6 +58,8 @@ class Graph:
         """The next free place in the link log; 0 is none."""
         self.refusals: dict[tuple[int, int, str], None] = {}
         """(lower actor, higher actor, code) of the refusals that the log lists, oldest first."""
+        self.cannot: dict[int, set[int]] = {}
+        """Actors that must not become one person, each with the others: kept by rules.py."""
         self._refused: dict[str, int] = {}
 
     def _make_room(self, count: int) -> None:
@@ -95,13 +99,21 @@ class Graph:
         """How many ids its person has: 1 where it is in no link."""
         return int(lib.pugd_graph_size(self._graph, actor))
 
+    def handle(self, actor: int) -> int:
+        """Its number in the order in which ids entered the log; 0 where it is neither a user id nor linked."""
+        return int(lib.pugd_graph_handle(self._graph, actor))
+
     def knows(self, actor: int) -> bool:
         """Is it in the graph: a user id, or linked?"""
-        return bool(lib.pugd_graph_knows(self._graph, actor))
+        return self.handle(actor) != 0
+
+    def user_rank(self, actor: int) -> int:
+        """Its number among the user ids, in the order in which they were learnt; 0 where it is none."""
+        return int(lib.pugd_graph_rank(self._graph, actor))
 
     def is_user(self, actor: int) -> bool:
         """Is this id known as a user id?"""
-        return bool(lib.pugd_graph_is_user(self._graph, actor))
+        return self.user_rank(actor) != 0
 
     def owns_user(self, actor: int) -> bool:
         """Does its person own a user id?"""
@@ -112,6 +124,32 @@ class Graph:
         orders = ffi.new("uint64_t[]", self.size(a))
         count = lib.pugd_graph_explain(self._graph, a, b, orders, len(orders))
         return None if count < 0 else ffi.unpack(orders, count)
+
+    def linked(self, a: int, b: int) -> bool:
+        """Is there an accepted link of these very two ids?"""
+        return bool(lib.pugd_graph_linked(self._graph, a, b))
+
+    def links(self, actor: int) -> list[tuple[int, int, int]]:
+        """(order, a, b) of every accepted link among the ids of its person, in order; a and b as they come.
+
+        cost     the person's ids, and their square where the graph has extra links
+        """
+        room = 2 * self.size(actor)
+        while True:
+            found = ffi.new("struct pugd_graph_entry[]", room)
+            count = lib.pugd_graph_links(self._graph, actor, found, room)
+            if count <= room:
+                return sorted((one.order, one.a, one.b) for one in found[0:count])
+            room = count
+
+    def scatter(self, actor: int) -> list[int]:
+        """Let every id of its person stand alone, without links; a user id stays one. Cannot fail.
+
+        returns  those ids, in the order in which they entered the log
+        """
+        members = self.members(actor)
+        lib.pugd_graph_scatter(self._graph, actor)
+        return sorted(members, key=self.handle)
 
     def reserve(self, a: int, b: int) -> None:
         """After this the next `user` and `link` of these two cannot fail. raises MemoryError, nothing changed."""
@@ -125,7 +163,8 @@ class Graph:
     def link(self, a: int, b: int, order: int) -> list[int]:
         """Make one person of a's and b's.
 
-        returns  the actors that have another representative now, or are linked for the first time
+        returns  the actors that have another representative now, or are linked for the first time; none where they
+                 were one person already: then the link counts beside the others, once a pair
         raises   MemoryError, and the graph is as it was
         """
         return self._changed(lib.pugd_graph_link(self._graph, a, b, order, self._moved, MOVED_MAX))
@@ -168,11 +207,18 @@ class Graph:
         lib.pugd_graph_dump(self._graph, 0, count, ffi.from_buffer("uint8_t[]", out))
         return bytes(out)
 
+    def extras(self) -> bytes:
+        """Every extra link, EXTRA bytes each, in link-log order."""
+        out = bytearray(lib.pugd_graph_statistics(self._graph).extras * EXTRA)
+        lib.pugd_graph_dump_extras(self._graph, ffi.from_buffer("uint8_t[]", out))
+        return bytes(out)
+
     @classmethod
-    def from_records(cls, key: bytes, records: memoryview) -> Graph | None:
-        """The graph of `records()`; None where they cannot be one. raises MemoryError."""
+    def from_records(cls, key: bytes, records: memoryview, extras: memoryview) -> Graph | None:
+        """The graph of `records()` and `extras()`; None where they cannot be one. raises MemoryError."""
         graph = cls(key)
-        done = lib.pugd_graph_load(graph._graph, ffi.from_buffer("uint8_t[]", records), len(records) // RECORD)
+        ids, beside = ffi.from_buffer("uint8_t[]", records), ffi.from_buffer("uint8_t[]", extras)
+        done = lib.pugd_graph_load(graph._graph, ids, len(records) // RECORD, beside, len(extras) // EXTRA)
         if done == -1:
             raise MemoryError("identity graph")
         return None if done else graph
@@ -184,6 +230,7 @@ class Graph:
             ids=numbers.ids,
             users=numbers.users,
             joins=numbers.joins,
+            extras=numbers.extras,
             order=self.order,
             bytes=numbers.bytes,
             refused=dict(self._refused),

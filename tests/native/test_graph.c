@@ -1,7 +1,7 @@
 // sources: ids.c graph.c
 // define: PUGD_TEST_MEMORY
 /* The graph against a table of labels, while allocations fail: representatives, sizes, members, who moved, why two are
- * one; dumps that load to the same dump; and bytes of any kind as a packed batch or as records. */
+ * one, which links there are, persons taken apart; dumps that load to the same dump; and bytes of any kind as a packed batch or as records. */
 #include "failing_memory.h"
 #include "graph.h"
 
@@ -26,7 +26,8 @@ static uint32_t entered[IDS];   /* when it came into the graph; 0: it is not */
 static uint32_t user[IDS];      /* when it became a user id; 0: it is none */
 static uint32_t clock_;
 static int linked_a[LINKS + 1], linked_b[LINKS + 1]; /* by order */
-static uint8_t dumps[2][IDS * PUGD_GRAPH_RECORD];
+static uint64_t pair[IDS][IDS]; /* the order of the link of two ids that stands; 0: there is none */
+static uint8_t dumps[2][IDS * PUGD_GRAPH_RECORD], extras[2][LINKS * PUGD_GRAPH_EXTRA];
 
 static int representative(int person)
 {
@@ -61,12 +62,14 @@ static int index_of(uint64_t a)
 
 static int same(struct pugd_graph *g)
 {
+    static int turn;
+    turn += 1;
     for (int i = 0; i < IDS; i++) {
         uint64_t members[IDS];
         CHECK(pugd_graph_find(g, actor[i]) == person_of(i));
         CHECK(pugd_graph_size(g, actor[i]) == size_of(label[i]));
-        CHECK(pugd_graph_knows(g, actor[i]) == (entered[i] != 0));
-        CHECK(pugd_graph_is_user(g, actor[i]) == (user[i] != 0));
+        CHECK((pugd_graph_handle(g, actor[i]) != 0) == (entered[i] != 0));
+        CHECK((pugd_graph_rank(g, actor[i]) != 0) == (user[i] != 0));
         int leader = entered[i] ? representative(label[i]) : i;
         CHECK(pugd_graph_owns_user(g, actor[i]) == (user[leader] != 0));
         uint32_t n = pugd_graph_members(g, actor[i], members, IDS);
@@ -76,6 +79,24 @@ static int same(struct pugd_graph *g)
             int one = index_of(members[k]);
             CHECK(one >= 0 && label[one] == label[i] && !met[one]++);
         }
+        if (i % 8 != turn % 8) continue; /* the rest costs its square */
+        for (int k = 0; k < IDS; k++) {
+            CHECK(pugd_graph_linked(g, actor[i], actor[k]) == (pair[i][k] != 0));
+            if (entered[i] && entered[k])
+                CHECK((pugd_graph_handle(g, actor[i]) < pugd_graph_handle(g, actor[k])) == (entered[i] < entered[k]));
+            if (user[i] && user[k])
+                CHECK((pugd_graph_rank(g, actor[i]) < pugd_graph_rank(g, actor[k])) == (user[i] < user[k]));
+        }
+        struct pugd_graph_entry links[IDS * 4];
+        uint32_t count = pugd_graph_links(g, actor[i], links, IDS * 4), among = 0;
+        for (uint32_t k = 0; k < count && k < IDS * 4; k++) {
+            int a = index_of(links[k].a), b = index_of(links[k].b);
+            CHECK(a >= 0 && b >= 0 && label[a] == label[i] && links[k].order && pair[a][b] == links[k].order);
+            for (uint32_t l = 0; l < k; l++) CHECK(links[l].order != links[k].order);
+        }
+        for (int a = 0; a < IDS; a++)
+            for (int b = 0; b < a; b++) among += label[a] == label[i] && pair[a][b] != 0;
+        CHECK(count == among);
     }
     return 0;
 }
@@ -101,7 +122,7 @@ static int explained(struct pugd_graph *g, int a, int b)
     return 0;
 }
 
-static int world(uint64_t seed, unsigned failing)
+static int world(uint64_t seed, unsigned failing, int with_scatter)
 {
     uint64_t state = seed;
     failing_seed = seed;
@@ -112,6 +133,7 @@ static int world(uint64_t seed, unsigned failing)
         label[i] = i;
         entered[i] = user[i] = 0;
     }
+    memset(pair, 0, sizeof pair);
     struct pugd_graph *g;
     struct pugd_graph_entry *log = calloc(LINKS, sizeof *log);
     size_t logged = 0;
@@ -126,6 +148,25 @@ static int world(uint64_t seed, unsigned failing)
         }
         uint64_t before[IDS], moved[IDS];
         uint8_t first[IDS];
+        if (with_scatter && order % 200 == 0) { /* taken apart, and some of its links put back: those who stay are one again */
+            pugd_graph_scatter(g, actor[a]);
+            int from = label[a];
+            for (int i = 0; i < IDS; i++) {
+                if (label[i] != from) continue;
+                label[i] = from == i ? from : -1;
+                for (int k = 0; k < IDS; k++) pair[i][k] = pair[k][i] = 0;
+            }
+            for (int i = 0; i < IDS; i++) /* labels nobody has: an id's own, where it is free */
+                if (label[i] == -1) {
+                    int used[IDS] = {0};
+                    for (int k = 0; k < IDS; k++)
+                        if (label[k] >= 0) used[label[k]] = 1;
+                    label[i] = 0;
+                    while (used[label[i]]) label[i]++;
+                }
+            CHECK(same(g) == 0);
+            continue;
+        }
         for (int i = 0; i < IDS; i++) before[i] = person_of(i);
         for (int i = 0; i < IDS; i++) first[i] = size_of(label[i]) == 1;
         int reserved = failing_random(&state) % 2 && !pugd_graph_reserve(g, actor[a], actor[b]);
@@ -151,6 +192,7 @@ static int world(uint64_t seed, unsigned failing)
             int from = label[b], to = label[a];
             for (int i = 0; i < IDS; i++)
                 if (label[i] == from) label[i] = to;
+            if (!pair[a][b]) pair[a][b] = pair[b][a] = order;
         }
         uint8_t listed[IDS] = {0};
         for (int64_t k = 0; k < n; k++) {
@@ -169,33 +211,51 @@ static int world(uint64_t seed, unsigned failing)
     CHECK(pugd_graph_dump(g, 0, half, dumps[0]) == half);
     CHECK(pugd_graph_dump(g, half, IDS, dumps[0] + half * PUGD_GRAPH_RECORD) == numbers.ids - half);
     failing_of = 0;
-    struct pugd_graph *replayed = pugd_graph_new(key);
-    CHECK(pugd_graph_replay(replayed, log, logged) == logged);
-    CHECK(pugd_graph_dump(replayed, 0, IDS, dumps[1]) == numbers.ids);
-    CHECK(!memcmp(dumps[0], dumps[1], numbers.ids * PUGD_GRAPH_RECORD));
-    pugd_graph_free(replayed);
+    CHECK(numbers.extras > (with_scatter ? 0 : 100) && numbers.extras <= LINKS);
+    pugd_graph_dump_extras(g, extras[0]);
+    size_t extra_bytes = numbers.extras * PUGD_GRAPH_EXTRA;
+    if (!with_scatter) {
+        struct pugd_graph *replayed = pugd_graph_new(key);
+        CHECK(pugd_graph_replay(replayed, log, logged) == logged);
+        CHECK(pugd_graph_dump(replayed, 0, IDS, dumps[1]) == numbers.ids);
+        CHECK(!memcmp(dumps[0], dumps[1], numbers.ids * PUGD_GRAPH_RECORD));
+        pugd_graph_dump_extras(replayed, extras[1]);
+        CHECK(!memcmp(extras[0], extras[1], extra_bytes));
+        pugd_graph_free(replayed);
+    }
 
     struct pugd_graph *loaded = pugd_graph_new(key);
-    CHECK(pugd_graph_load(loaded, dumps[0], numbers.ids) == 0);
+    CHECK(pugd_graph_load(loaded, dumps[0], numbers.ids, extras[0], numbers.extras) == 0);
     CHECK(same(loaded) == 0);
     CHECK(pugd_graph_dump(loaded, 0, IDS, dumps[1]) == numbers.ids);
     CHECK(!memcmp(dumps[0], dumps[1], numbers.ids * PUGD_GRAPH_RECORD));
+    pugd_graph_dump_extras(loaded, extras[1]);
+    CHECK(!memcmp(extras[0], extras[1], extra_bytes));
     struct pugd_graph_numbers again = pugd_graph_statistics(loaded);
     CHECK(again.ids == numbers.ids && again.users == numbers.users && again.joins == numbers.joins);
+    CHECK(again.extras == numbers.extras);
     pugd_graph_free(loaded);
 
-    for (int round = 0; round < 300; round++) { /* any record may be damaged: refused or loaded, never a wild read */
+    for (int round = 0; round < 150; round++) { /* any record may be damaged: refused or loaded, never a wild read */
         memcpy(dumps[1], dumps[0], sizeof dumps[0]);
         for (int k = 0; k < 3; k++)
             dumps[1][failing_random(&state) % (numbers.ids * PUGD_GRAPH_RECORD)] ^= (uint8_t)failing_random(&state);
+        memcpy(extras[1], extras[0], extra_bytes);
+        if (round % 3 == 0) extras[1][failing_random(&state) % extra_bytes] ^= (uint8_t)failing_random(&state);
         failing_of = round % 2 ? 0 : 20;
         struct pugd_graph *damaged = pugd_graph_new(key);
         if (!damaged) continue;
-        if (pugd_graph_load(damaged, dumps[1], numbers.ids) == 0)
+        if (pugd_graph_load(damaged, dumps[1], numbers.ids, extras[1], numbers.extras) == 0)
             for (int i = 0; i < IDS; i++) {
                 uint64_t members[IDS];
+                struct pugd_graph_entry links[IDS];
+                int b = (int)(failing_random(&state) % IDS);
                 pugd_graph_find(damaged, actor[i]);
                 pugd_graph_members(damaged, actor[i], members, IDS);
+                pugd_graph_links(damaged, actor[i], links, IDS);
+                pugd_graph_explain(damaged, actor[i], actor[b], members, IDS);
+                if (round % 10 == 0) pugd_graph_link(damaged, actor[i], actor[b], 1, members, IDS);
+                if (round % 20 == 0) pugd_graph_scatter(damaged, actor[i]);
             }
         pugd_graph_free(damaged);
     }
@@ -251,7 +311,7 @@ static int packed(void)
         uint64_t ua = pugd_graph_actor(g, i % 3, (uint8_t *)u, strlen(u));
         uint64_t aa = pugd_graph_actor(g, i % 3, (uint8_t *)a, strlen(a));
         int has_u = i % 4 != 0, has_a = i % 4 == 0 || i % 5 != 0;
-        twin[i].user = has_u && !pugd_graph_is_user(g, ua);
+        twin[i].user = has_u && !pugd_graph_rank(g, ua);
         twin[i].both = has_u && has_a && pugd_graph_find(g, ua) != pugd_graph_find(g, aa);
     }
     int64_t n = pugd_graph_resolve_many(g, bytes, length, EVENTS, actors, look);
@@ -283,6 +343,6 @@ int main(void)
 {
     if (packed()) return 1;
     for (uint64_t seed = 1; seed <= 2; seed++)
-        if (world(seed, 0) || world(seed + 10, 300)) return 1;
+        if (world(seed, 0, 0) || world(seed + 10, 300, 0) || world(seed + 20, 300, 1)) return 1;
     return 0;
 }

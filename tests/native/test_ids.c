@@ -88,7 +88,7 @@ static int index_of(uint64_t seed, unsigned failing, int counted_up)
         CHECK(pugd_ids_find(&ids, actors[handle]) == handle);
         CHECK(pugd_ids_guess(&ids, actors[handle]) == handle);
         CHECK(pugd_ids_at(&ids, handle)->actor == actors[handle]);
-        CHECK(pugd_ids_at(&ids, handle)->parent == handle);
+        CHECK(pugd_ids_at(&ids, handle)->person == handle);
         CHECK(pugd_ids_at(&ids, handle)->next == handle);
         pugd_ids_prefetch(&ids, actors[handle]);
         if (!counted_up) CHECK(pugd_ids_find(&ids, ~actors[handle]) == 0);
