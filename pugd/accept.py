@@ -5,6 +5,8 @@ and enrichment, event by event; duplicates, one call into C; actors, one call in
 because each outcome decides the next, but only for the few events that say something new; then one record. A refused
 append therefore leaves no trace in the set or the graph. An ack waits for its record to be flushed; that of a duplicate
 too, since its original lies before it.
+
+What the console proposes by hand (merge, unlink) goes the same way, one at a time.
 """
 
 from __future__ import annotations
@@ -86,6 +88,9 @@ FAULT = Refusal(
     errors.INTERNAL, "Reading this request failed by a fault of pugd's own, which its log tells: please report it."
 )
 NO_ROOM = Refusal(errors.UNAVAILABLE, "The journal is full or its disk nearly so: send it again later.")
+
+CONSOLE = "console"
+"""The transport of what was proposed by hand."""
 
 
 class Accept:
@@ -339,6 +344,32 @@ class Accept:
         else:
             return
         outcome = rules.propose(self._graph, proposal, self._illegal, self._ids_max)
+        self._log(outcome, call, out)
+
+    def by_hand(self, proposal: rules.Proposal, at: int) -> tuple[rules.Outcome, int]:
+        """Let the rules judge what the console proposes, `merge` or `unlink`, and append what comes of it.
+
+        `at`     now, ms
+        returns  the outcome; the position that makes it durable, and whatever it was judged by
+        raises   JournalFullError, nothing changed; JournalError where the disk has failed; MemoryError, and then the
+                 graph may only be thrown away
+        cost     the ids and the links of the persons: bench/bench_unlink.py
+        """
+        graph, project = self._graph, proposal.project
+        ids = (proposal.a_id, proposal.b_id)
+        rows = 1 + sum(graph.size(graph.actor(project, one)) for one in ids if one)
+        if not self._writer.room(2 * len("".join(ids).encode()) + rows * ROW_BYTES):
+            self._unavailable += 1
+            raise errors.JournalFullError(
+                f"{proposal.call}: the journal is full or its disk nearly so: ask again later"
+            )
+        outcome = rules.propose(graph, proposal, self._illegal, self._ids_max)
+        out: list[object] = []
+        self._log(outcome, Call(proposal.call, project, True, "", "", "", at, at, at, "", CONSOLE, "", []), out)
+        return outcome, self._append(out, len(out))
+
+    def _log(self, outcome: rules.Outcome, call: Call, out: list[object]) -> None:
+        """Add the rows of an outcome to `out`."""
         for link in outcome.links:
             self._links += 1
             if link.refused:

@@ -5,7 +5,8 @@ back while Postgres and ClickHouse are away. Only where there is neither a whole
 beginning does it ask the keeper for the link log.
 
 Accepting is synchronous: the edge hands over a wake-up (`Reception.handle`), accept.py takes it, and the answers wait
-in the edge for the flush. Beside it run slow clocks: keys, snapshot, deletion of what is stored.
+in the edge for the flush. Beside it run slow clocks: keys, snapshot, deletion of what is stored. What the console asks
+by hand (`explain`, `unlink`, `merge`) is judged and appended in one step too, and answered once it is flushed.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import trio
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from pugd import commands
+from pugd import commands, errors
 from pugd.accept import TOGETHER_BYTES_MAX, Accept, AcceptStatistics, Arrival
 from pugd.config import Config
 from pugd.data import DataDirectory, Origin, write_whole
@@ -37,6 +39,7 @@ from pugd.edge.http import Bounds, Edge, EdgeStatistics
 from pugd.edge.inflate import inflate
 from pugd.edge.response import Refused, refusal_response, response, retry_after_s, status_of
 from pugd.edge.udp import Datagrams
+from pugd.errors import JournalFullError
 from pugd.identity import rules, snapshot
 from pugd.identity.duplicates import RecentIds, RecentIdsStatistics
 from pugd.identity.graph import Graph, GraphStatistics
@@ -244,7 +247,16 @@ class Collector:
                 await self._wait_for_keys()
                 nursery.start_soon(self._keep_keys)
                 nursery.start_soon(self._keep_up)
-                await nursery.start(commands.serve, directory.collector_socket, {"statistics": self._statistics})
+                await nursery.start(
+                    commands.serve,
+                    directory.collector_socket,
+                    {
+                        "statistics": self._statistics,
+                        "explain": self._explain,
+                        "unlink": self._unlink,
+                        "merge": self._merge,
+                    },
+                )
                 await nursery.start(edge.run)
                 self._health.started()
                 self._status.ready()
@@ -365,14 +377,58 @@ class Collector:
             self._snapshot_position = position if self._writer.flushed >= position else self._snapshot_position
             return
         data = snapshot.dump(self._graph, position, self._origin.epoch)
-        while self._writer.flushed < position:
-            await trio.sleep(0.01)
+        await self._wait_flushed(position)
         await trio.to_thread.run_sync(self._write_snapshot, order, data)
         self._snapshot_position = position
 
     def _write_snapshot(self, order: int, data: bytes) -> None:
         write_whole(self._directory.graph_snapshot, data)
         self._snapshot_order = order
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    async def _explain(self, asked: Mapping[str, Any]) -> commands.Explained | None:
+        """Why are two ids one person? None where they are not."""
+        pair = _arguments(asked, _Pair)
+        graph = self._graph
+        orders = graph.explain(graph.actor(pair.project, pair.a), graph.actor(pair.project, pair.b))
+        await self._wait_flushed(self._writer.position)
+        return None if orders is None else commands.Explained(orders)
+
+    async def _unlink(self, asked: Mapping[str, Any]) -> commands.Unlinked:
+        """Take apart two ids, or one (`b` is '') from its person, for good."""
+        pair = _arguments(asked, _Unlink)
+        proposal = rules.Proposal(pair.project, "unlink", pair.a, pair.b, secret=True)
+        order = None
+        if pair.dry_run:
+            found, position = rules.rehearse(self._graph, proposal), self._writer.position
+        else:
+            outcome, position = self._by_hand(proposal)
+            found = outcome.parts or outcome.refused
+            order = outcome.links[0].order if outcome.links else None
+        await self._wait_flushed(position)
+        if isinstance(found, str):
+            return commands.Unlinked([], [], [], None, found)
+        return commands.Unlinked(found.persons, found.removed, found.left_out, order, None)
+
+    async def _merge(self, asked: Mapping[str, Any]) -> commands.Merged:
+        """Make two ids one person, whoever they belong to."""
+        pair = _arguments(asked, _Pair)
+        outcome, position = self._by_hand(rules.Proposal(pair.project, "merge", pair.a, pair.b, secret=True))
+        person = self._graph.find(self._graph.actor(pair.project, pair.a))
+        await self._wait_flushed(position)
+        order = outcome.links[0].order if outcome.links and not outcome.refused else None
+        return commands.Merged(order, outcome.refused or None, person)
+
+    def _by_hand(self, proposal: rules.Proposal) -> tuple[rules.Outcome, int]:
+        try:
+            return self._accept.by_hand(proposal, time.time_ns() // 1_000_000)
+        except JournalFullError as error:
+            raise commands.CommandError(str(error), errors.UNAVAILABLE) from error
+
+    async def _wait_flushed(self, position: int) -> None:
+        while self._writer.flushed < position:
+            await trio.sleep(0.001)
 
     async def _statistics(self, _: Mapping[str, Any]) -> CollectorStatistics:
         return CollectorStatistics(
@@ -382,6 +438,40 @@ class Collector:
             self._recent.statistics(),
             self._writer.statistics(),
         )
+
+
+class _Pair(Struct, frozen=True):
+    """The arguments of a command about two ids."""
+
+    project: Annotated[int, Meta(ge=1, lt=1 << 32)]
+    a: str
+    b: str
+
+
+class _Unlink(Struct, frozen=True):
+    """The arguments of `unlink`."""
+
+    project: Annotated[int, Meta(ge=1, lt=1 << 32)]
+    a: str
+    b: str = ""
+    dry_run: bool = False
+
+
+Arguments = TypeVar("Arguments", _Pair, _Unlink)
+
+
+def _arguments(asked: Mapping[str, Any], type_: type[Arguments]) -> Arguments:
+    """A command's arguments. raises CommandError where they are wrong"""
+    try:
+        given = msgspec.convert(asked, type_)
+    except msgspec.ValidationError as error:
+        raise commands.CommandError(str(error), errors.INVALID_FIELD) from error
+    for name, text in (("a", given.a), ("b", given.b)):
+        if not text and not (name == "b" and type_ is _Unlink):
+            raise commands.CommandError(f"{name} is missing: name an id", errors.MISSING_FIELD)
+        if len(text.encode()) > segment.ID_BYTES_MAX:
+            raise commands.CommandError(f"{name} is longer than {segment.ID_BYTES_MAX} bytes", errors.INVALID_ID)
+    return given
 
 
 def _links(reader: Reader, position: int, until: int) -> Iterator[LinkRow]:

@@ -1,8 +1,8 @@
 """The one way back, from the keeper to the collector: a Unix socket in the data directory.
 
-A command is one line of JSON, `{"do": "statistics"}`; the answer is one line of JSON, `{"ok": …}` or `{"error": …}`;
-then the connection ends. The socket belongs to the user who runs pugd (mode 0600): all the protection it has and
-needs.
+A command is one line of JSON, `{"do": "statistics"}`; the answer is one line of JSON, `{"ok": …}` or `{"error": …,
+"code": …}`; then the connection ends. Where no answer comes, the command may have been done all the same. The socket
+belongs to the user who runs pugd (mode 0600): all the protection it has and needs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import trio
 
-from pugd.errors import PugdError
+from pugd.errors import JournalError, PugdError
 
 LINE_BYTES_MAX = 64 << 20
 TIMEOUT_S = 10.0
@@ -26,7 +26,45 @@ Command = Callable[[Mapping[str, Any]], Awaitable[object]]
 
 
 class CommandError(PugdError):
-    """The other process could not be asked, or said no."""
+    """The other process could not be asked, or said no. Raised by a command, it is the answer: not done, and why."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        """One of errors.py where the command's arguments are wrong, or it may be sent again later; else ''."""
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """`explain`: why two ids are one person."""
+
+    orders: list[int]
+    """Places in the link log of the links on the way from the one to the other."""
+
+
+class Unlinked(msgspec.Struct, frozen=True):
+    """`unlink`: what became, or with `dry_run` would become, of a person."""
+
+    persons: list[list[int]]
+    """The persons that result, as actors: the representative of each, then its other ids."""
+    removed: list[int]
+    """Places in the link log of the links that were taken out."""
+    left_out: list[int]
+    """Of those that would bring together again what is to stay apart."""
+    order: int | None
+    """Of the entry that says so; None where there is none."""
+    refused: str | None
+    """`not_linked` | `self_link`: nothing changed."""
+
+
+class Merged(msgspec.Struct, frozen=True):
+    """`merge`: what became of two ids."""
+
+    order: int | None
+    """Of the entry that says so; None where it was said before."""
+    refused: str | None
+    """`illegal_id` | `self_link` | `too_many_ids`: nothing changed."""
+    person: int
+    """The person of the first id now."""
 
 
 def _address(path: Path) -> str:
@@ -77,6 +115,10 @@ async def _answer(stream: trio.SocketStream, commands: Mapping[str, Command]) ->
             answer: dict[str, object] = {"error": f"unknown command {name!r}: known are {', '.join(sorted(commands))}"}
         else:
             answer = {"ok": await command(asked)}
+    except JournalError:
+        raise  # not an answer: the disk has failed, and the process is to stop
+    except CommandError as error:
+        answer = {"error": str(error), "code": error.code}
     except (msgspec.MsgspecError, PugdError) as error:
         answer = {"error": str(error)}
     await stream.send_all(msgspec.json.encode(answer) + b"\n")
@@ -99,7 +141,7 @@ async def ask(path: Path, do: str, **arguments: object) -> Any:
     finally:
         client.close()
     if "error" in answer:
-        raise CommandError(f"{path.name} refused to {do}: {answer['error']}")
+        raise CommandError(f"{path.name} refused to {do}: {answer['error']}", answer.get("code", ""))
     return answer.get("ok")
 
 

@@ -32,6 +32,9 @@ TOO_MANY_IDS: Final = "too_many_ids"
 UNLINKED_BY_HAND: Final = "unlinked_by_hand"
 SELF_LINK: Final = "self_link"
 
+# Why an unlink was refused.
+NOT_LINKED: Final = "not_linked"
+
 
 class PugdError(Exception):
     """The world failed us: what was tried, on what, and what mends it."""
@@ -43,6 +46,10 @@ class ConfigError(PugdError):
 
 class JournalError(PugdError):
     """The journal's disk failed, or its files are not what they should be."""
+
+
+class JournalFullError(PugdError):
+    """There is no room in the journal for now, and nothing was changed."""
 
 
 class StoreError(PugdError):

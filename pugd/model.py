@@ -92,7 +92,7 @@ class LinkRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     a: int
     """identify: the anonymous id; alias: the previous id; user: the user id."""
     b: int
-    """identify: the user id; alias: the new id; user: 0."""
+    """identify: the user id; alias: the new id; user, and an unlink of all links of `a`: 0."""
     a_id: str
     b_id: str
     call: str
@@ -108,7 +108,9 @@ class LinkRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     original_at: int
     time_note: str
     event_id: str
+    """'' of what was done by hand; its times are when it was done."""
     transport: str
+    """'http' | 'udp' | 'import'; 'console' of what was done by hand."""
     platform: str
 
 

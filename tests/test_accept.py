@@ -17,7 +17,7 @@ from pugd import accept, errors
 from pugd.accept import Accept, Arrival
 from pugd.dialects import segment
 from pugd.edge.gate import Gate, hashed
-from pugd.identity import rules
+from pugd.identity import rules, snapshot
 from pugd.identity.duplicates import RecentIds
 from pugd.identity.graph import Graph
 from pugd.journal.reader import Reader
@@ -376,3 +376,133 @@ def test_the_short_way_keeps_what_the_long_way_keeps(wake_ups: list[list[list[di
             seen.append((said, rows, made.accept.statistics()))
             made.writer.close()
     assert seen[0] == seen[1]
+
+
+def linked(world: World, number: int) -> None:
+    """One user on many devices."""
+    calls = [{"type": "identify", "messageId": f"l{i}", "userId": "u", "anonymousId": f"a{i}"} for i in range(number)]
+    world.send({"batch": calls})
+
+
+def by_hand(world: World, call: str, a: str, b: str = "", project: int = 1) -> rules.Outcome:
+    outcome, position = world.accept.by_hand(rules.Proposal(project, call, a, b, secret=True), NOW + 5)
+    assert position == world.writer.position
+    return outcome
+
+
+def test_what_is_unlinked_by_hand_is_in_the_journal(world: World) -> None:
+    linked(world, 3)
+    u, a0, a1 = (world.graph.actor(1, one) for one in ("u", "a0", "a1"))
+    before = world.writer.statistics().records
+    by_hand(world, "unlink", "a0", "u")
+    by_hand(world, "unlink", "u")
+    assert world.writer.statistics().records == before + 2
+    first, second = world.rows(LINK)[-2:]
+    assert (first.call, first.a, first.b, first.a_id, first.b_id, first.refused) == ("unlink", a0, u, "a0", "u", "")
+    assert (second.call, second.a, second.b, second.a_id, second.b_id) == ("unlink", u, 0, "u", "")
+    assert (first.secret, first.transport, first.platform, first.event_id) == (1, "console", "", "")
+    assert first.occurred_at == first.received_at == first.original_at == NOW + 5
+    assert first.rules == rules.RULES_VERSION
+    person_of = {row.actor: row.person for row in world.rows(MERGE)}
+    assert [person_of[one] for one in (u, a0, a1)] == [u, a0, a1]
+    assert [(row.version, row.actor, row.person) for row in world.rows(MERGE) if row.version == first.order] == [
+        (first.order, a0, a0)
+    ]
+
+
+def test_what_is_merged_by_hand_is_in_the_journal(world: World) -> None:
+    world.send({"batch": [track("1", anonymousId="x")]})
+    outcome = by_hand(world, "merge", "x", "y")
+    assert (outcome.refused, len(outcome.merges)) == ("", 2)
+    assert by_hand(world, "merge", "y", "x") == rules.Outcome([], [])
+    [link] = world.rows(LINK)
+    assert (link.call, link.a_id, link.b_id, link.refused, link.transport) == ("merge", "x", "y", "", "console")
+    assert by_hand(world, "merge", "x", "null").refused == errors.ILLEGAL_ID
+    assert by_hand(world, "merge", "x", "null").refused == errors.ILLEGAL_ID
+    assert [row.refused for row in world.rows(LINK)] == ["", errors.ILLEGAL_ID]
+    assert world.accept.statistics().links_refused == {errors.ILLEGAL_ID: 1}
+    assert world.graph.statistics().refused == {errors.ILLEGAL_ID: 2}
+
+
+def test_another_project_is_another_world_by_hand_too(world: World) -> None:
+    linked(world, 1)
+    assert by_hand(world, "unlink", "a0", "u", project=2).refused == errors.NOT_LINKED
+    by_hand(world, "merge", "a0", "z", project=2)
+    u, a0 = world.graph.actor(1, "u"), world.graph.actor(1, "a0")
+    assert world.graph.find(a0) == u
+    assert world.graph.size(u) == 2
+
+
+def test_events_of_an_unlinked_pair_are_refused_their_link_and_taken(world: World) -> None:
+    linked(world, 1)
+    by_hand(world, "unlink", "a0", "u")
+    [ack] = world.send({"batch": [track(str(i), userId="u", anonymousId="a0") for i in range(3)]})
+    assert (ack.accepted, ack.refused) == (3, [])
+    assert [row.event_id for row in world.rows(EVENT)] == ["0", "1", "2"]
+    assert [(row.call, row.refused) for row in world.rows(LINK)[-1:]] == [("event", errors.UNLINKED_BY_HAND)]
+    assert world.graph.statistics().refused == {errors.UNLINKED_BY_HAND: 3}
+
+
+def test_without_room_nothing_changes_by_hand(tmp_path: Path) -> None:
+    world = World(tmp_path, bytes_max=1 << 16)
+    try:
+        linked(world, 40)
+        event = track("f", anonymousId="a", properties={"p": "x" * 500})
+        while (failed := world.send({"batch": [event | {"messageId": str(world.writer.position)}]})[0].failed) is None:
+            pass
+        assert failed.code == errors.UNAVAILABLE
+        before = snapshot.dump(world.graph, 1, 2), world.writer.position
+        for call, a, b in (("unlink", "u", ""), ("merge", "u", "other" + 500 * "x"), ("unlink", "a0", "u")):
+            with pytest.raises(errors.JournalFullError, match="the journal is full"):
+                by_hand(world, call, a, b)
+        assert (snapshot.dump(world.graph, 1, 2), world.writer.position) == before
+        assert world.graph.statistics().refused == {}
+    finally:
+        world.writer.close()
+
+
+def test_the_room_asked_for_holds_what_comes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ids move and however long they are."""
+    asked: list[int] = []
+    room = world.writer.room
+    monkeypatch.setattr(world.writer, "room", lambda length: asked.append(length) or room(length))
+    long = [f"{i:03}" + "\N{GRINNING FACE}" * 127 for i in range(5)]
+    linked(world, 498)
+    for call, a, b in (
+        ("merge", long[0], "u"), ("merge", long[1], long[2]), ("merge", "u", "u"), ("unlink", "u", ""),
+        ("unlink", long[1], long[2]), ("merge", long[2], long[1]), ("unlink", long[3], long[4]),
+    ):  # fmt: skip
+        before = world.writer.position
+        by_hand(world, call, a, b)
+        assert world.writer.position - before <= asked[-1]
+
+
+HANDS = st.tuples(
+    st.sampled_from(["merge", "unlink"]), st.sampled_from(["u", "v", "a", "b"]), st.sampled_from(["u", "a", "b", ""])
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(st.lists(CALLS, min_size=1, max_size=4), HANDS), max_size=14))
+def test_what_hands_and_calls_did_is_in_the_log(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[list[dict[str, Any]] | tuple[str, str, str]]
+) -> None:
+    """The graph is what the journal's log makes of none, and `person_of` says the same."""
+    world = World(tmp_path_factory.mktemp("world"))
+    try:
+        for step in steps:
+            if isinstance(step, list):
+                world.send({"batch": step})
+            elif step[0] == "unlink" or step[2]:
+                by_hand(world, *step)
+        replayed = Graph(KEY)
+        rules.replay_many(replayed, world.rows(LINK))
+        assert snapshot.dump(replayed, 1, 2) == snapshot.dump(world.graph, 1, 2)
+        orders = [row.order for row in world.rows(LINK)]
+        assert orders == list(range(1, len(orders) + 1))
+        person_of = {row.actor: row.person for row in world.rows(MERGE)}
+        for distinct_id in "uvab":
+            actor = world.graph.actor(1, distinct_id)
+            assert world.graph.find(actor) == person_of.get(actor, actor)
+    finally:
+        world.writer.close()

@@ -139,7 +139,8 @@ class Graph:
             found = ffi.new("struct pugd_graph_entry[]", room)
             count = lib.pugd_graph_links(self._graph, actor, found, room)
             if count <= room:
-                return sorted((one.order, one.a, one.b) for one in found[0:count])
+                said = memoryview(ffi.buffer(found)).cast("Q")[: 4 * count].tolist()
+                return sorted(zip(said[0::4], said[1::4], said[2::4], strict=True))
             room = count
 
     def scatter(self, actor: int) -> list[int]:

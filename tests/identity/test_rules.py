@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ KEY = bytes(range(16))
 ILLEGAL = IllegalIds()
 PROJECT = 7
 IDS = [*(f"a{i}" for i in range(8)), *(f"u{i}" for i in range(6)), "null", "Anonymous"]
-CALLS = ["identify", "alias", "event", "merge", "user"]
+CALLS = ["identify", "alias", "event", "merge", "user", "unlink"]
 IDS_MAX = 6
 
 
@@ -53,6 +54,11 @@ def partition(graph: Graph, ids: list[str]) -> set[frozenset[str]]:
     return {frozenset(person) for person in persons.values()}
 
 
+def either_way(links: list[tuple[int, int, int]]) -> list[tuple[int, set[int]]]:
+    """A link has no direction."""
+    return [(order, {a, b}) for order, a, b in links]
+
+
 class Identity(RuleBasedStateMachine):
     """Whatever is proposed, and however often the process starts anew, graph and twin say the same."""
 
@@ -81,10 +87,12 @@ class Identity(RuleBasedStateMachine):
     )
     def propose(self, proposals: list[tuple[str, str, str, bool, bool]]) -> None:
         for call, a, b, secret, b_user in proposals:
-            if call == "user" and not a:
+            if call in ("user", "unlink") and not a:
                 continue
             before = {one: self.twin.person(one) for one in IDS}
             alone = {one for one in IDS if len(self.twin.ids_of(one)) == 1}
+            mine, held = self.twin.ids_of(a), self.twin.links_of(a)
+            rehearsed = self.rehearse(a, b) if call == "unlink" else None
             expected, code = self.twin.proposed(call, a, b, secret, b_user)
             outcome = propose(self.graph, call, a, b, secret=secret, b_user=b_user, ids_max=IDS_MAX)
             assert [(l.call, l.a_id, l.b_id, l.refused) for l in outcome.links] == expected
@@ -99,7 +107,31 @@ class Identity(RuleBasedStateMachine):
             moved |= {one for one in alone if len(self.twin.ids_of(one)) > 1}
             assert {actor for actor, _, _ in outcome.merges} == {self.actors[one] for one in moved}
             assert {version for _, _, version in outcome.merges} <= {l.order for l in outcome.links if not l.refused}
+            assert len(outcome.merges) == len({(actor, version) for actor, _, version in outcome.merges})
             self.persons |= {actor: person for actor, person, _ in outcome.merges}
+            if call == "unlink":
+                assert rehearsed == (outcome.refused or outcome.parts)
+            if outcome.parts is not None:
+                self.fell_apart(outcome.parts, a, b, mine, held)
+
+    def rehearse(self, a: str, b: str) -> rules.Parts | str:
+        before = snapshot.dump(self.graph, 1, 2), self.graph.statistics()
+        found = rules.rehearse(self.graph, Proposal(PROJECT, "unlink", a, b, secret=True))
+        assert (snapshot.dump(self.graph, 1, 2), self.graph.statistics()) == before, "a rehearsal changes nothing"
+        return found
+
+    def fell_apart(self, parts: rules.Parts, a: str, b: str, mine: list[str], held: list[tuple[int, str, str]]) -> None:
+        """Is what an unlink says it did what the twin has become?"""
+        persons = [[self.twin.person(one), *self.twin.ids_of(one)] for one in mine]
+        expected = [[self.actors[i] for i in dict.fromkeys(person)] for person in persons]
+        assert parts.persons == [person for at, person in enumerate(expected) if person not in expected[:at]]
+        of_pair = [order for order, i, j in held if ({i, j} == {a, b} if b else a in (i, j))]
+        assert parts.removed == of_pair
+        kept = {link for one in mine for link in self.twin.links_of(one)}
+        assert either_way(parts.kept) == [(order, {self.actors[i], self.actors[j]}) for order, i, j in sorted(kept)]
+        assert sorted(parts.left_out) == sorted(
+            {order for order, _, _ in held} - set(of_pair) - {o for o, _, _ in kept}
+        )
 
     @rule()
     def keep(self) -> None:
@@ -141,8 +173,21 @@ class Identity(RuleBasedStateMachine):
             assert self.graph.owns_user(actor) == self.twin.owns_user(one)
             assert self.graph.knows(actor) == (one in self.twin.ids)
             assert self.why(one, mine[0])
+            held = [(order, {self.actors[i], self.actors[j]}) for order, i, j in self.twin.links_of(one)]
+            assert either_way(self.graph.links(actor)) == held
+            assert all(
+                self.graph.linked(actor, self.actors[i]) == any({one, i} == {a, b} for _, a, b in self.twin.links)
+                for i in IDS
+            )
+            assert all((self.graph.explain(actor, self.actors[i]) is None) == (i not in mine) for i in IDS)
+        assert sorted(self.twin.ids, key=lambda i: self.graph.handle(self.actors[i])) == self.twin.ids
+        assert sorted(self.twin.users, key=lambda i: self.graph.user_rank(self.actors[i])) == self.twin.users
         numbers = self.graph.statistics()
         assert (numbers.ids, numbers.users, numbers.order) == (len(self.twin.ids), len(self.twin.users), self.order)
+        apart = {frozenset({one, other}) for one, others in self.graph.cannot.items() for other in others}
+        assert apart == {frozenset(self.actors[i] for i in pair) for pair in self.twin.apart}
+        assert all(one in self.graph.cannot[other] for one, others in self.graph.cannot.items() for other in others)
+        assert all(self.graph.find(one) != self.graph.find(other) for one, other in apart)
 
     def why(self, a: str, b: str) -> bool:
         """Do the links that explain a and b lead from the one to the other?"""
@@ -162,27 +207,119 @@ Identity.TestCase.settings = settings(
 TestIdentity = Identity.TestCase
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    pairs=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), min_size=1, max_size=40),
-    aliases=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=20),
-    order=st.randoms(use_true_random=False),
-)
+FEW = st.sampled_from([f"a{i}" for i in range(9)] + [f"u{i}" for i in range(4)])
+ASKED = st.tuples(st.sampled_from(["identify", "alias", "event", "merge", "user"]), FEW, FEW, st.booleans())
+
+
+@settings(max_examples=150, deadline=None)
+@given(asked=st.lists(ASKED, min_size=1, max_size=30), order=st.randoms(use_true_random=False))
 def test_any_order_and_repetition_of_what_is_not_refused_gives_the_same_persons(
-    pairs: list[tuple[int, int]], aliases: list[tuple[int, int]], order: random.Random
+    asked: list[tuple[str, str, str, bool]], order: random.Random
 ) -> None:
-    proposals = [("identify", f"a{a}", f"u{u}") for a, u in pairs] + [("alias", f"a{a}", f"a{b}") for a, b in aliases]
-    given_ids = sorted({one for _, a, b in proposals for one in (a, b)})
-    calm = Graph(KEY)
-    proposals = [(c, a, b) for c, a, b in proposals if not propose(calm, c, a, b, b_user=False).refused]
-    persons = None
+    """Where no person has two user ids, no order is refused anything. Where one has, some are; the others agree."""
+    tried, calm = Graph(KEY), Graph(KEY)
+    proposals = [one for one in asked if not propose(tried, *one[:3], b_user=one[3]).refused]
+    assert not any(propose(calm, *one[:3], b_user=one[3]).refused for one in proposals)
+    given_ids = sorted({one for _, a, b, _ in proposals for one in (a, b)})
+    persons = partition(calm, given_ids)
+    users = {one for one in given_ids if calm.is_user(calm.actor(PROJECT, one))}
+    alone = all(len(person & users) <= 1 for person in persons)
     for _ in range(4):
-        graph = Graph(KEY)
-        assert not any(propose(graph, c, a, b, b_user=False).refused for c, a, b in proposals)
-        persons = persons or partition(graph, given_ids)
-        assert partition(graph, given_ids) == persons
         proposals = proposals + order.choices(proposals, k=len(proposals) // 2) if proposals else proposals
         order.shuffle(proposals)
+        graph = Graph(KEY)
+        refused = [propose(graph, call, a, b, b_user=b_user).refused for call, a, b, b_user in proposals]
+        assert not (alone and any(refused))
+        if not any(refused):
+            assert partition(graph, given_ids) == persons
+            assert {one for one in given_ids if graph.is_user(graph.actor(PROJECT, one))} == users
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    first=st.lists(ASKED, max_size=25),
+    second=st.lists(ASKED, max_size=25),
+    unlinked=st.lists(st.tuples(FEW, st.one_of(st.just(""), FEW)), max_size=4),
+    order=st.randoms(use_true_random=False),
+)
+def test_collectors_that_apply_one_order_agree_to_the_byte(
+    first: list[tuple[str, str, str, bool]],
+    second: list[tuple[str, str, str, bool]],
+    unlinked: list[tuple[str, str]],
+    order: random.Random,
+) -> None:
+    """Two propose at the same time, and each applies what both proposed, in one order: the one in one go, the other
+    over snapshots, and a third from the log that they wrote, in pieces of any size."""
+    asked = [("unlink", a, b, False) for a, b in unlinked]
+    queues = [first, [*second[:12], *asked, *second[12:]]]
+    common = [
+        queue.pop(0)
+        for queue in order.sample(
+            [queues[0]] * len(first) + [queues[1]] * len(queues[1]), k=len(first) + len(queues[1])
+        )
+    ]
+    whole, pieces, logged = Graph(KEY), Graph(KEY), Graph(KEY)
+    rows: list[model.LinkRow] = []
+    for call, a, b, b_user in common:
+        outcome = propose(whole, call, a, b, b_user=b_user, ids_max=IDS_MAX)
+        assert propose(pieces, call, a, b, b_user=b_user, ids_max=IDS_MAX) == outcome
+        rows += [row(one) for one in outcome.links]
+        if order.random() < 0.2:
+            pieces, *_ = snapshot.load(KEY, snapshot.dump(pieces, 3, 4))
+    assert snapshot.dump(pieces, 1, 2) == snapshot.dump(whole, 1, 2)
+    while rows:
+        piece = order.randint(1, len(rows))
+        rules.replay_many(logged, rows[:piece])
+        del rows[:piece]
+        if order.random() < 0.5:
+            logged, *_ = snapshot.load(KEY, snapshot.dump(logged, 3, 4))
+    assert snapshot.dump(logged, 1, 2) == snapshot.dump(whole, 1, 2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    count=st.integers(1, 12),
+    ends=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=30),
+    apart=st.sets(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=6),
+    ranked=st.lists(st.integers(0, 11), max_size=5, unique=True),
+    data=st.data(),
+)
+def test_regroup_is_what_its_words_say(
+    count: int, ends: list[tuple[int, int]], apart: set[tuple[int, int]], ranked: list[int], data: st.DataObject
+) -> None:
+    ids = data.draw(st.permutations([100 + i for i in range(count)]))
+    links = [(3 * at + 1, 100 + a % count, 100 + b % count) for at, (a, b) in enumerate(ends)]
+    taken = data.draw(st.sets(st.sampled_from([order for order, *_ in links]))) if links else set()
+    pairs = {(100 + a % count, 100 + b % count) for a, b in apart if a % count != b % count}
+    pairs |= {(b, a) for a, b in pairs}
+    ranks = {100 + i % count: place + 1 for place, i in enumerate(ranked)}
+    cannot = {a: {j for i, j in pairs if i == a} for a, _ in pairs}
+    parts = rules.regroup(ids, ranks, links, taken, cannot)
+
+    held: list[tuple[int, int, int]] = []
+
+    def reached(one: int) -> set[int]:
+        found = [one]
+        for each in found:
+            found += {b if a == each else a for _, a, b in held if each in (a, b)} - {*found}
+        return set(found)
+
+    for link in links:
+        _, a, b = link
+        meets = any((i, j) in pairs for i in reached(a) for j in reached(b))
+        if link[0] not in taken and (b in reached(a) or not meets):
+            held.append(link)
+    assert parts.kept == held
+    assert parts.removed == [order for order, *_ in links if order in taken]
+    assert parts.left_out == [l[0] for l in links if l not in held and l[0] not in taken]
+    assert {frozenset(person) for person in parts.persons} == {frozenset(reached(one)) for one in ids}
+    assert [min(map(ids.index, person)) for person in parts.persons] == sorted(
+        min(map(ids.index, p)) for p in parts.persons
+    )
+    for first, *others in parts.persons:
+        assert others == sorted(others, key=ids.index)
+        users = sorted({first, *others} & ranks.keys(), key=ranks.__getitem__)
+        assert first == (users[0] if users else min([first, *others], key=ids.index))
 
 
 @pytest.mark.parametrize(
@@ -288,3 +425,183 @@ def test_a_refusal_is_listed_once_while_it_is_remembered_and_counted_always(monk
     assert [one for one, _ in listed] == ["u1", "u2", "u3", "u4", "u1"]
     assert graph.statistics().refused == {errors.BOTH_IDENTIFIED: 8}
     assert len(graph.refusals) == 3
+
+
+def actors(graph: Graph, *ids: str) -> list[int]:
+    return [graph.actor(PROJECT, one) for one in ids]
+
+
+def test_an_unlinked_pair_stays_apart_through_third_ids_too_until_it_is_merged() -> None:
+    graph = Graph(KEY)
+    propose(graph, "identify", "phone", "u")
+    propose(graph, "identify", "laptop", "u")
+    u, phone = actors(graph, "u", "phone")
+    outcome = propose(graph, "unlink", "phone", "u", secret=True)
+    assert outcome.refused == ""
+    assert outcome.merges == [(phone, phone, 4)]
+    assert [(l.call, l.a_id, l.b_id, l.b, l.refused) for l in outcome.links] == [("unlink", "phone", "u", u, "")]
+    for call, a, b in (("identify", "phone", "u"), ("event", "phone", "u"), ("alias", "laptop", "phone")):
+        assert propose(graph, call, a, b, secret=True, b_user=False).refused == errors.UNLINKED_BY_HAND
+    assert propose(graph, "alias", "phone", "tablet", b_user=False).refused == ""
+    assert propose(graph, "identify", "tablet", "u").refused == errors.UNLINKED_BY_HAND
+    assert propose(graph, "identify", "tablet", "other").refused == "", "they may belong to anyone else"
+    assert propose(graph, "merge", "tablet", "laptop", secret=True).refused == ""
+    assert len({graph.find(one) for one in actors(graph, "u", "phone", "laptop", "tablet", "other")}) == 1
+    assert graph.cannot == {}
+    assert propose(graph, "identify", "phone", "u").refused == ""
+
+
+def test_unlinking_a_middle_id_splits_the_rest() -> None:
+    graph = Graph(KEY)
+    for a in ("a1", "a2", "a3"):
+        propose(graph, "identify", a, "u")
+    propose(graph, "alias", "a2", "a3", b_user=False)
+    u, a1, a2, a3 = actors(graph, "u", "a1", "a2", "a3")
+    outcome = propose(graph, "unlink", "u", secret=True)
+    assert outcome.parts is not None
+    assert outcome.parts.persons == [[u], [a1], [a2, a3]]
+    assert sorted(outcome.merges) == sorted([(a1, a1, 6), (a2, a2, 6), (a3, a2, 6)])
+    assert [(l.a_id, l.b, l.b_id) for l in outcome.links] == [("u", 0, "")]
+    assert graph.cannot == {u: {a1, a2, a3}, a1: {u}, a2: {u}, a3: {u}}
+    assert propose(graph, "unlink", "u", secret=True).refused == errors.NOT_LINKED
+    assert propose(graph, "identify", "a3", "u").refused == errors.UNLINKED_BY_HAND
+
+
+def test_a_link_that_says_the_same_another_way_holds_when_the_first_is_taken_out() -> None:
+    """Evidence that came while both were one person already; an event gives none."""
+    graph = Graph(KEY)
+    propose(graph, "alias", "a", "b", b_user=False)
+    propose(graph, "alias", "b", "c", b_user=False)
+    assert propose(graph, "event", "a", "c").links[1:] == []
+    assert [l.call for l in propose(graph, "alias", "a", "c").links] == ["alias"]
+    again = propose(graph, "alias", "c", "a", b_user=False)
+    assert (again.links, again.merges, again.refused) == ([], [], "")
+    a, b, c = actors(graph, "a", "b", "c")
+    parts = propose(graph, "unlink", "b", "a", secret=True).parts
+    assert parts is not None
+    assert (parts.persons, parts.removed, parts.left_out) == ([[a], [c, b]], [1], [4])
+    graph = Graph(KEY)
+    for one, other in (("a", "b"), ("b", "c"), ("c", "a")):
+        propose(graph, "alias", one, other, b_user=False)
+    parts = propose(graph, "unlink", "b", secret=True).parts
+    assert parts is not None
+    assert (parts.persons, parts.removed, parts.left_out) == ([[a, c], [b]], [1, 2], [])
+
+
+def test_what_cannot_be_unlinked_is_told_and_counted_and_not_listed() -> None:
+    graph = Graph(KEY)
+    propose(graph, "identify", "a", "u")
+    propose(graph, "user", "v")
+    before = snapshot.dump(graph, 1, 2)
+    refused = {
+        errors.NOT_LINKED: [("a", "v"), ("v", ""), ("nobody", ""), ("nobody", "a"), ("a", "nobody"), ("x", "y")],
+        errors.SELF_LINK: [("a", "a"), ("nobody", "nobody")],
+    }
+    for code, pairs in refused.items():
+        for a, b in pairs:
+            assert propose(graph, "unlink", a, b, secret=True) == Outcome([], [], code)
+    assert snapshot.dump(graph, 1, 2) == before
+    assert graph.statistics().refused == {code: len(pairs) for code, pairs in refused.items()}
+    elsewhere = rules.propose(graph, Proposal(PROJECT + 1, "unlink", "a", "u", secret=True), ILLEGAL)
+    assert elsewhere.refused == errors.NOT_LINKED
+
+
+def test_an_id_that_became_illegal_can_still_be_unlinked() -> None:
+    graph = Graph(KEY)
+    propose(graph, "identify", "tv", "u")
+    outcome = rules.propose(graph, Proposal(PROJECT, "unlink", "tv", "u", secret=True), IllegalIds(["tv"]))
+    assert outcome.refused == ""
+
+
+def test_merge_by_hand_joins_ids_that_nobody_linked_and_keeps_to_the_rest_of_the_rules() -> None:
+    graph = Graph(KEY)
+    a, b = actors(graph, "a", "b")
+    assert propose(graph, "merge", "a", "b", secret=True).merges == [(a, a, 1), (b, a, 1)]
+    assert not graph.owns_user(a)
+    assert propose(graph, "merge", "b", "a", secret=True) == Outcome([], [])
+    for one, other, code in (("a", "a", errors.SELF_LINK), ("a", "null", errors.ILLEGAL_ID)):
+        outcome = propose(graph, "merge", one, other, secret=True)
+        assert (outcome.refused, [l.refused for l in outcome.links]) == (code, [code])
+    propose(graph, "unlink", "a", "b", secret=True)
+    for i in range(3):
+        propose(graph, "identify", f"b{i}", "b")
+    assert propose(graph, "merge", "a", "b", secret=True, ids_max=4).refused == errors.TOO_MANY_IDS
+    assert graph.cannot == {a: {b}, b: {a}}, "what is refused lifts nothing"
+    assert propose(graph, "merge", "b2", "a", secret=True).refused == ""
+
+
+def test_merge_lifts_only_what_stood_between_the_two_persons() -> None:
+    graph = Graph(KEY)
+    for one in ("b", "c", "d"):
+        propose(graph, "alias", "a", one, b_user=False)
+    propose(graph, "unlink", "a", secret=True)
+    a, b, d = actors(graph, "a", "b", "d")
+    propose(graph, "merge", "c", "d", secret=True)
+    propose(graph, "merge", "a", "c", secret=True)
+    assert graph.find(d) == a
+    assert graph.cannot == {a: {b}, b: {a}}
+    assert propose(graph, "alias", "b", "d", b_user=False).refused == errors.UNLINKED_BY_HAND
+
+
+def test_an_unlink_gives_persons_their_own_representatives_again() -> None:
+    """Of user ids the first in the log, as if the others had never been there; a user id stays one."""
+    graph = Graph(KEY)
+    propose(graph, "alias", "x", "y", b_user=False)
+    propose(graph, "identify", "y", "u1")
+    propose(graph, "alias", "u1", "u2", secret=True)
+    propose(graph, "alias", "u2", "z", b_user=False)
+    x, y, z, u1, u2 = actors(graph, "x", "y", "z", "u1", "u2")
+    assert {graph.find(one) for one in (x, y, z, u1, u2)} == {u1}
+    parts = propose(graph, "unlink", "u1", secret=True).parts
+    assert parts is not None
+    assert parts.persons == [[x, y], [u1], [u2, z]]
+    assert [graph.find(one) for one in (x, y, u1, u2, z)] == [x, x, u1, u2, u2]
+    assert graph.is_user(u1)
+    assert graph.is_user(u2)
+
+
+def test_a_log_of_the_first_rules_replays_as_it_did() -> None:
+    """Each accepted link in it joined two persons, and nothing was ever taken apart: whatever judged it, it holds."""
+    graph = Graph(KEY)
+    log: list[model.LinkRow] = []
+
+    def says(call: str, a: str, b: str, refused: str = "") -> None:
+        a_actor, b_actor = actors(graph, a, b) if b else (graph.actor(PROJECT, a), 0)
+        one = row(Logged(len(log) + 1, a_actor, b_actor, a, b, call, refused))
+        log.append(msgspec.structs.replace(one, rules=1))
+
+    says("user", "u1", "")
+    says("identify", "a1", "u1")
+    says("alias", "a2", "a3")
+    says("user", "u2", "")
+    says("identify", "a1", "u2", errors.BOTH_IDENTIFIED)
+    says("event", "a3", "u2")
+    says("merge", "u2", "u1")
+    for replay_all in (lambda g: rules.replay_many(g, log), lambda g: [rules.replay(g, one) for one in log]):
+        graph = Graph(KEY)
+        replay_all(graph)
+        u1, *others = actors(graph, "u1", "a1", "a2", "a3", "u2")
+        assert {graph.find(one) for one in others} == {u1}
+        assert [order for order, *_ in graph.links(u1)] == [2, 3, 6, 7]
+        assert graph.order == 8
+        assert list(graph.refusals) == [(*sorted(actors(graph, "a1", "u2")), errors.BOTH_IDENTIFIED)]
+        assert propose(graph, "identify", "a1", "u2").links[0].order == 8
+
+
+@pytest.mark.parametrize("evidence", [0, 4])
+def test_a_person_of_500_ids_comes_apart_within_the_pause_that_ingest_may_see(evidence: int) -> None:
+    graph = Graph(KEY)
+    ids = [f"a{i}" for i in range(499)]
+    for one in ids:
+        propose(graph, "identify", one, "u")
+    for step in range(1, evidence + 1):
+        for i, one in enumerate(ids):
+            propose(graph, "alias", one, ids[(i + step) % len(ids)], b_user=False)
+    took = []
+    for one in ("a7", "u"):
+        begun = time.perf_counter()
+        outcome = propose(graph, "unlink", one, secret=True)
+        took.append(time.perf_counter() - begun)
+        assert outcome.parts is not None
+    assert len(outcome.parts.persons) == 1 + (1 if evidence else 498)
+    assert max(took) < 0.1, "20 ms on a quiet machine: bench/bench_unlink.py"
