@@ -5,33 +5,54 @@ flushed now (`wait_stored`), for a bounded time. If that does not come to its en
 StoreUnavailableError, or, where the asker allows a stale answer, is answered from what is stored, with the time up to
 which that is complete.
 
-Each question takes one place of the link log (query/person.py) and reads everything by it.
+Each question takes one place of the link log (query/person.py) and reads everything by it. Why two ids are one person
+only the collector's graph knows, and only the collector takes apart and merges: it is asked (`Command`), and names
+places in the link log, which is read here.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from pugd.errors import StoreUnavailableError
+from pugd.errors import (
+    ILLEGAL_ID,
+    NOT_LINKED,
+    SELF_LINK,
+    TOO_MANY_IDS,
+    UNKNOWN_ID,
+    CollectorAwayError,
+    StoreUnavailableError,
+)
 from pugd.model import person_text
-from pugd.query import people, timeline, times
+from pugd.query import links, people, timeline, times
 from pugd.query.person import Located, located, locating
 from pugd.query.sql import Plan
 from pugd.question import (
     IDS_IN_LISTS_MAX,
+    Explain,
+    ExplainAnswer,
+    IdentityError,
     LeftOut,
+    Link,
+    Merge,
+    MergeAnswer,
     OnePerson,
     People,
     PeopleAnswer,
     Person,
     PersonAnswer,
+    Refusals,
+    RefusalsAnswer,
     Timeline,
     TimelineAnswer,
     UnknownPersonError,
+    Unlink,
+    UnlinkAnswer,
 )
 
 READ_SETTINGS = {
@@ -76,6 +97,22 @@ class AnswerStatistics(msgspec.Struct, frozen=True):
     """Of these, for the store to catch up."""
 
 
+class Command(Protocol):
+    """Asks the collector: `explain`, `unlink`, `merge` and their arguments → its answer, once that is flushed."""
+
+    async def __call__(self, do: str, /, **arguments: object) -> Any: ...
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """One person, as a question finds it."""
+
+    members: Located
+    person: Person
+    left_out: LeftOut
+    linked: bool
+    """Some of its actors stand, or stood, in `person_of`."""
+
+
 T = TypeVar("T")
 
 
@@ -88,12 +125,15 @@ class Answer:
         *,
         wait_stored: Callable[[], Awaitable[Stored]],
         actor: Callable[[int, str], int],
+        collector: Command,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         """`wait_stored` returns once all that is flushed now is stored, or after a bounded time. `actor`: (project,
-        distinct id) → actor, under the installation's key (`Graph.actor`). `clock`: milliseconds since 1970."""
+        distinct id) → actor, under the installation's key (`Graph.actor`). `collector` asks the collector, by
+        commands.py, or raises CollectorAwayError. `clock`: milliseconds since 1970."""
         self._store = store
         self._wait_stored = wait_stored
+        self._collector = collector
         self._clock = clock
         self.actor = actor
         self._settings: dict[str, int] | None = None
@@ -112,6 +152,26 @@ class Answer:
         """raises UnknownPersonError, QuestionError, StoreUnavailableError, StoreError"""
         return await self._counted(self._timeline, question, stale)
 
+    async def refusals(self, question: Refusals, *, stale: bool = False) -> RefusalsAnswer:
+        """raises UnknownPersonError, QuestionError, StoreUnavailableError, StoreError"""
+        return await self._counted(self._refusals, question, stale)
+
+    async def explain(self, question: Explain) -> ExplainAnswer:
+        """raises IdentityError (unknown_id, not_linked), CollectorAwayError, StoreUnavailableError, StoreError"""
+        # The collector first: what it names is flushed then, and the store catches up with that.
+        found = await self._collector("explain", project=question.project, a=question.a, b=question.b)
+        return await self._counted(partial(self._explain, found), question, False)
+
+    async def unlink(self, question: Unlink) -> UnlinkAnswer:
+        """raises IdentityError (unknown_id, not_linked, self_link), CollectorAwayError, StoreUnavailableError,
+        StoreError"""
+        return await self._counted(self._unlink, question, False)
+
+    async def merge(self, question: Merge) -> MergeAnswer:
+        """raises IdentityError (unknown_id, self_link, illegal_id, too_many_ids), CollectorAwayError,
+        StoreUnavailableError, StoreError"""
+        return await self._counted(self._merge, question, False)
+
     def statistics(self) -> AnswerStatistics:
         return AnswerStatistics(self._questions, self._failed, self._stale, self._seconds, self._waited_seconds)
 
@@ -119,46 +179,148 @@ class Answer:
         page = people.shape_page(question, await self._run(people.plan_page(question)))
         found = await self._run(locating(question.project, page.persons, page.place)) if page.persons else []
         members = located(page.persons, [(actor, person) for actor, person in found])
-        persons, _ = await self._known(question.project, members, IDS_IN_LISTS_MAX)
+        persons, _ = await self._known(question.project, members.values(), IDS_IN_LISTS_MAX, question.as_of)
         listed = [persons[person] for person in page.persons if person in persons]
-        return PeopleAnswer(listed, page.count, page.next, asked_at, page.left_out, stored_until)
+        return PeopleAnswer(
+            listed, page.count, page.next, asked_at, page.left_out, _as_of(question.as_of), stored_until
+        )
 
     async def _person(self, question: OnePerson, asked_at: str, stored_until: str | None) -> PersonAnswer:
-        _, person, _ = await self._one(question.project, question.actor)
-        return PersonAnswer(person, asked_at, stored_until)
+        one = await self._one(question.project, question.actor, question.as_of)
+        refused = links.shape_refused(await self._run(links.plan_refused(question.project, one.members.actors)))
+        return PersonAnswer(one.person, sum(refused.values()), asked_at, _as_of(question.as_of), stored_until)
 
     async def _timeline(self, question: Timeline, asked_at: str, stored_until: str | None) -> TimelineAnswer:
-        members, person, left_out = await self._one(question.project, question.actor)
-        found = await self._run(timeline.plan_entries(question, members.actors))
+        one = await self._one(question.project, question.actor, question.as_of)
+        actors = one.members.actors
+        taken_out = await self._taken_out(question.project, actors) if one.linked else []
+        found = await self._run(timeline.plan_entries(question, actors, taken_out))
         page, following = timeline.shape_entries(question, found)
-        history = timeline.plan_history(question.project, members.actors, page)
+        history = timeline.plan_history(question.project, actors, page)
         entries = timeline.shape(page, [] if history is None else await self._run(history))
-        return TimelineAnswer(person, entries, following, asked_at, left_out, stored_until)
+        return TimelineAnswer(
+            one.person, entries, following, asked_at, one.left_out, _as_of(question.as_of), stored_until
+        )
 
-    async def _one(self, project: int, actor: int) -> tuple[Located, Person, LeftOut]:
+    async def _taken_out(self, project: int, actors: Sequence[int]) -> list[int]:
+        """Places in the link log of the entries that took somebody else out of this person."""
+        found = await self._run(links.plan_taken_out(project, actors))
+        if not found:
+            return []
+        persons = await self._run(links.plan_persons(project, {*actors, *(out for _, out in found)}))
+        return links.left(found, actors, persons)
+
+    async def _refusals(self, question: Refusals, asked_at: str, stored_until: str | None) -> RefusalsAnswer:
+        actors = None
+        if question.actor is not None:
+            actors = (await self._one(question.project, question.actor)).members.actors
+        found = await self._run(links.plan_refusals(question, actors))
+        page, following = links.shape_refusals(question, found)
+        counts = links.shape_refused(await self._run(links.plan_refused(question.project, actors)))
+        return RefusalsAnswer(page, counts, following, asked_at, stored_until)
+
+    # -- what the collector knows, and what only it can do -------------------------------------------------------------
+
+    async def _explain(
+        self, found: Mapping[str, Any] | None, question: Explain, asked_at: str, _: str | None
+    ) -> ExplainAnswer:
+        a, b = await self._pair(question.project, question.a, question.b)
+        if (found is None) != (a.id != b.id):
+            raise StoreUnavailableError("These two ids were joined or taken apart just now. Ask again.")
+        if found is None:
+            raise _not_linked(question.a, a, question.b, b)
+        chain = await self._links(question.project, found["orders"])
+        return ExplainAnswer(question.a, question.b, chain, a.id, asked_at)
+
+    async def _unlink(self, question: Unlink, asked_at: str, _: str | None) -> UnlinkAnswer:
+        project, a_id, b_id = question.project, question.a, question.b
+        fields = ("a", "b") if b_id else ("distinct_id", "distinct_id")
+        a, b = await self._pair(project, a_id, b_id or a_id, fields)
+        if a.id != b.id:
+            raise _not_linked(a_id, a, b_id, b)
+        done = await self._collector("unlink", project=project, a=a_id, b=b_id, dry_run=question.dry_run)
+        _allowed(done["refused"], a_id, b_id)
+        await self._caught_up(done["order"])
+        groups = [Located(group[0], tuple(sorted(group))) for group in done["persons"]]
+        persons, _left_out = await self._known(project, groups, None)
+        removed = await self._links(project, done["removed"])
+        left_out = await self._links(project, done["left_out"])
+        return UnlinkAnswer(
+            [persons[group.person] for group in groups if group.person in persons],
+            removed, left_out, done["order"], question.dry_run, asked_at,
+        )  # fmt: skip
+
+    async def _merge(self, question: Merge, asked_at: str, _: str | None) -> MergeAnswer:
+        project, a_id, b_id = question.project, question.a, question.b
+        await self._pair(project, a_id, b_id)
+        done = await self._collector("merge", project=project, a=a_id, b=b_id)
+        _allowed(done["refused"], a_id, b_id)
+        await self._caught_up(done["order"])
+        one = await self._one(project, done["person"])
+        return MergeAnswer(one.person, done["order"], asked_at)
+
+    async def _pair(
+        self, project: int, a_id: str, b_id: str, fields: tuple[str, str] = ("a", "b")
+    ) -> tuple[Person, Person]:
+        """The persons of two ids; `fields` gave them.
+
+        raises   IdentityError where one was never seen
+        """
+        actors = [self.actor(project, a_id), self.actor(project, b_id)]
+        members = located(actors, await self._run(locating(project, actors)))
+        persons, _ = await self._known(project, members.values(), None)
+        for field, id_, actor in zip(fields, (a_id, b_id), actors, strict=True):
+            if members[actor].person not in persons:
+                raise IdentityError(
+                    UNKNOWN_ID, f"Nobody was seen under the id {id_!r} yet. Ids are compared byte for byte.", field
+                )
+        a, b = (persons[members[actor].person] for actor in actors)
+        return a, b
+
+    async def _links(self, project: int, orders: Sequence[int]) -> list[Link]:
+        """Entries of the link log, which the collector named and which are flushed."""
+        if not orders:
+            return []
+        found = links.shape_entries(orders, await self._run(links.plan_entries(project, orders)))
+        if found is None:
+            raise StoreUnavailableError("ClickHouse does not hold all of these links yet. Ask again in a while.")
+        return found
+
+    async def _caught_up(self, order: int | None) -> None:
+        """Until the store holds what the collector has just said."""
+        stored = await self._wait_stored()
+        if not stored.complete:
+            done = "" if order is None else f"It is done, as entry {order} of the link log. But "
+            raise StoreUnavailableError(
+                f"{done}ClickHouse does not hold yet what came of it: ask for the person in a while."
+            )
+
+    # -- persons -------------------------------------------------------------------------------------------------------
+
+    async def _one(self, project: int, actor: int, as_of: int | None = None) -> _Found:
         found = await self._run(locating(project, [actor]))
         members = located([actor], [(at, person) for at, person in found])
-        persons, left_out = await self._known(project, members, None)
+        persons, left_out = await self._known(project, members.values(), None, as_of)
         one = members[actor]
         if one.person not in persons:
             raise UnknownPersonError(
                 "not_found",
                 f"Nobody was seen as {person_text(actor)} yet. Look for people with GET /v1/people?search=…",
             )
-        return one, persons[one.person], left_out
+        return _Found(one, persons[one.person], left_out, bool(found))
 
     async def _known(
-        self, project: int, members: Mapping[int, Located], ids_max: int | None
+        self, project: int, members: Iterable[Located], ids_max: int | None, as_of: int | None = None
     ) -> tuple[dict[int, Person], LeftOut]:
         """What is known of these persons, read by their actors."""
-        distinct = list({at.person: at for at in members.values()}.values())
+        distinct = list({at.person: at for at in members}.values())
         actors = [actor for at in distinct for actor in at.actors]
         if not actors:
             return {}, LeftOut(0, 0)
-        links = people.Links([tuple(row) for row in await self._run(people.plan_links(project, actors))])
-        activity = await self._run(people.plan_activity(project, actors, links))
-        traits = await self._run(people.plan_traits(project, distinct))
-        return people.shape_persons(distinct, links, activity, traits, ids_max=ids_max)
+        accepted = people.Links([tuple(row) for row in await self._run(people.plan_links(project, actors))])
+        activity = await self._run(people.plan_activity(project, actors, accepted))
+        traits = await self._run(people.plan_traits(project, distinct, as_of))
+        return people.shape_persons(distinct, accepted, activity, traits, ids_max=ids_max)
 
     async def _run(self, plan: Plan) -> Any:
         if self._settings is None:
@@ -186,8 +348,35 @@ class Answer:
                     )
                 self._stale += 1
             return await answer(question, asked_at, None if stored.complete else times.text(stored.until))
-        except StoreUnavailableError:
+        except (StoreUnavailableError, CollectorAwayError):
             self._failed += 1
             raise
         finally:
             self._seconds += time.monotonic() - begun
+
+
+def _as_of(ms: int | None) -> str | None:
+    return None if ms is None else times.text(ms)
+
+
+def _not_linked(a_id: str, a: Person, b_id: str, b: Person) -> IdentityError:
+    def told(id_: str, person: Person) -> str:
+        who = f"user {person.user_id!r}" if person.user_id is not None else "anonymous"
+        return f"{id_!r} is {person.id} ({who}, {person.ids_count} ids, {person.events} events)"
+
+    return IdentityError(NOT_LINKED, f"They are not one person: {told(a_id, a)}, and {told(b_id, b)}.")
+
+
+_REFUSED = {
+    NOT_LINKED: "{a!r} is linked to no other id any more.",
+    SELF_LINK: "{a!r} and {b!r} are one id. Name two.",
+    ILLEGAL_ID: "{a!r} or {b!r} is an id that broken code sends for everybody, or on the list illegal_ids: it is never"
+    " linked.",
+    TOO_MANY_IDS: "The person would have more than ids_per_person_max ids.",
+}
+
+
+def _allowed(refused: str | None, a: str, b: str) -> None:
+    """raises   IdentityError where the collector refused"""
+    if refused is not None:
+        raise IdentityError(refused, _REFUSED.get(refused, "The rules refuse it.").format(a=a, b=b or a))

@@ -32,7 +32,8 @@ TOO_MANY_IDS: Final = "too_many_ids"
 UNLINKED_BY_HAND: Final = "unlinked_by_hand"
 SELF_LINK: Final = "self_link"
 
-# Why an unlink was refused.
+# Why the console could not explain, unlink or merge.
+UNKNOWN_ID: Final = "unknown_id"
 NOT_LINKED: Final = "not_linked"
 
 
@@ -67,6 +68,10 @@ class StoreRefusedError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """ClickHouse is away: try again later."""
+
+
+class CollectorAwayError(PugdError):
+    """The collector could not be asked: what only it can do was not done, or it is not known whether it was."""
 
 
 class ControlError(PugdError):

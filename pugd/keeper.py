@@ -22,7 +22,7 @@ from pugd.control import projects
 from pugd.control.control import Control, open_control
 from pugd.data import DataDirectory
 from pugd.drain import Drain
-from pugd.errors import ControlError
+from pugd.errors import CollectorAwayError, ControlError
 from pugd.identity.graph import Graph
 from pugd.model import LINK, LinkRow, Project
 from pugd.process import STOPPING, Sockets, Status
@@ -59,7 +59,9 @@ class Keeper:
             directory, self._store, interval_ms=config.drain_interval_ms, rows_max=config.drain_rows_max
         )
         self._hasher = Graph(directory.key())
-        self._answer = Answer(self._store, wait_stored=self._wait_stored, actor=self._hasher.actor)
+        self._answer = Answer(
+            self._store, wait_stored=self._wait_stored, actor=self._hasher.actor, collector=self._ask_collector
+        )
         self._control: Control | None = None
         self._greeted = False
 
@@ -111,6 +113,15 @@ class Keeper:
         drain = self._drain
         complete = await drain.wait_stored(drain.flushed, trio.current_time() + self._config.read_wait_s)
         return Stored(until=drain.stored_until_ms, complete=complete)
+
+    async def _ask_collector(self, do: str, /, **arguments: object) -> Any:
+        """What only the collector knows or can do."""
+        try:
+            return await commands.ask(self._directory.collector_socket, do, **arguments)
+        except commands.CommandError as error:
+            raise CollectorAwayError(
+                f"The collector did not answer: {error}. It is not known whether it was done: look, then ask again."
+            ) from error
 
     # -- how it is -----------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,10 @@ class UnknownPersonError(QuestionError):
     """Nobody was ever seen under that id."""
 
 
+class IdentityError(QuestionError):
+    """These ids are not what was thought of them: `code` is a code of errors.py."""
+
+
 # Questions.
 
 
@@ -50,6 +54,8 @@ class People(msgspec.Struct, frozen=True, kw_only=True):
     sort: str = SORTS[0]
     limit: int = LIMIT_DEFAULT
     cursor: str | None = None
+    as_of: int | None = None
+    """Traits as they were at this millisecond, to show and to search; None: now. Identity is always today's."""
 
 
 class OnePerson(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +63,7 @@ class OnePerson(msgspec.Struct, frozen=True, kw_only=True):
 
     project: int
     actor: int
+    as_of: int | None = None
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +83,48 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     order: str = ORDERS[0]
     limit: int = LIMIT_DEFAULT
     cursor: str | None = None
+    as_of: int | None = None
+    """Of the traits at the timeline's head."""
+
+
+class Refusals(msgspec.Struct, frozen=True, kw_only=True):
+    """Which proposals of links were refused, of a project or of one person."""
+
+    project: int
+    actor: int | None = None
+    """Any actor of the person."""
+    limit: int = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
+class Explain(msgspec.Struct, frozen=True, kw_only=True):
+    """Why are these two ids one person?"""
+
+    project: int
+    a: str
+    b: str
+
+
+# What is asked to be done.
+
+
+class Unlink(msgspec.Struct, frozen=True, kw_only=True):
+    """Take two ids apart, or one id out of its person."""
+
+    project: int
+    a: str
+    b: str = ""
+    """'': everyone else of a's person."""
+    dry_run: bool = False
+    """Only say what would become of them."""
+
+
+class Merge(msgspec.Struct, frozen=True, kw_only=True):
+    """Make two ids one person."""
+
+    project: int
+    a: str
+    b: str
 
 
 # Answers.
@@ -156,13 +205,15 @@ class TraitsEntry(Entry, frozen=True, kw_only=True):
 
 
 class LinkEntry(Entry, frozen=True, kw_only=True):
-    """A proposal that two ids are one person, and what became of it."""
+    """A proposal that two ids are one person, and what became of it; or that they were taken apart."""
 
     TYPE: ClassVar[str] = "link"
 
     a: str
-    b: str
+    b: str | None
+    """null: `a` was taken out of its person."""
     call: str
+    """'identify' | 'alias' | 'event', and by hand 'merge' | 'unlink'."""
     refused: str | None
     """The stable code of the refusal; null when the two became one."""
 
@@ -175,6 +226,8 @@ class PeopleAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     next: str | None
     asked_at: str
     left_out: LeftOut
+    as_of: str | None = None
+    """Only where it was asked for: the time of the traits."""
     stored_until: str | None = None
     """Only where a stale answer was allowed and given: nothing received later is in it."""
 
@@ -183,7 +236,10 @@ class PersonAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One person."""
 
     person: Person
+    links_refused: int
+    """Proposals of links of this person that were refused, each listed once: GET /v1/identity/refusals."""
     asked_at: str
+    as_of: str | None = None
     stored_until: str | None = None
 
 
@@ -195,8 +251,74 @@ class TimelineAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     next: str | None
     asked_at: str
     left_out: LeftOut
+    as_of: str | None = None
     stored_until: str | None = None
 
 
-Question = People | OnePerson | Timeline
-AnyAnswer = PeopleAnswer | PersonAnswer | TimelineAnswer
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the link log: who said that two ids are one person, and when."""
+
+    order: int
+    """Its place in the link log."""
+    call: str
+    a: str
+    b: str | None
+    """null: `a` was taken out of its person."""
+    occurred_at: str
+    received_at: str
+    transport: str
+    platform: str | None
+    event_id: str
+
+
+class RefusedLink(Link, frozen=True, kw_only=True):
+    """One that was refused; a pair is listed once with each code."""
+
+    refused: str
+    """The stable code of the refusal."""
+
+
+class ExplainAnswer(msgspec.Struct, frozen=True):
+    """The links on the way from a to b: each shares an id with the next."""
+
+    a: str
+    b: str
+    links: list[Link]
+    person: str
+    asked_at: str
+
+
+class UnlinkAnswer(msgspec.Struct, frozen=True):
+    """What became, or would become, of a person."""
+
+    persons: list[Person]
+    removed: list[Link]
+    """That were taken out."""
+    left_out: list[Link]
+    """That would bring together again what was taken apart."""
+    order: int | None
+    """Of the entry in the link log; null where nothing was done."""
+    dry_run: bool
+    asked_at: str
+
+
+class MergeAnswer(msgspec.Struct, frozen=True):
+    """What became of two persons."""
+
+    person: Person
+    order: int | None
+    """Of the entry in the link log; null where it was said before."""
+    asked_at: str
+
+
+class RefusalsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A page of refusals, newest first; `counts`, by code, are of all and not of the page."""
+
+    refusals: list[RefusedLink]
+    counts: dict[str, int]
+    next: str | None
+    asked_at: str
+    stored_until: str | None = None
+
+
+AnyAnswer = PeopleAnswer | PersonAnswer | TimelineAnswer | ExplainAnswer | UnlinkAnswer | MergeAnswer | RefusalsAnswer

@@ -1,18 +1,21 @@
-"""Builds small worlds: calls of clients, judged by the real rules, as rows of the tables.
+"""Builds small worlds: calls of clients and of the console, judged by the real rules, as rows of the tables.
 
-The rows go into the twin as they are, and into ClickHouse by `insert`.
+The rows go into the twin as they are, and into ClickHouse by `insert`, which may be called again after more calls.
 """
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 from reference.timeline import World
 
 from pugd import tables
+from pugd.errors import CollectorAwayError
+from pugd.identity import rules
 from pugd.identity.graph import Graph
-from pugd.identity.rules import IllegalIds, Proposal, propose
+from pugd.identity.rules import IllegalIds, Outcome, Proposal, propose
 from pugd.store.clickhouse import INSERT_SETTINGS, Store
 
 KEY = bytes(range(16))
@@ -27,6 +30,8 @@ class History:
         self.world = World()
         self.graph = Graph(KEY)
         self.merges: list[dict] = []
+        self.inserted: dict[str, int] = {}
+        """Rows of each table that ClickHouse has."""
         self._position = 128
         self._count = 0
 
@@ -111,6 +116,11 @@ class History:
         common = self._common(at, None, event_id)
         self._propose(Proposal(self.project, "alias", previous, new, secret), common)
 
+    def by_hand(self, call: str, a: str, b: str, *, at: int) -> Outcome:
+        """`merge` or `unlink`, as the console asks for it."""
+        common = {**self._common(at, None, None), "event_id": "", "transport": "console", "platform": ""}
+        return self._propose(Proposal(self.project, call, a, b, secret=True), common)
+
     def _next(self) -> int:
         self._position += 100
         return self._position
@@ -131,7 +141,7 @@ class History:
             "position": self._next(),
         }
 
-    def _propose(self, proposal: Proposal, common: dict) -> None:
+    def _propose(self, proposal: Proposal, common: dict) -> Outcome:
         outcome = propose(self.graph, proposal, _ILLEGAL)
         for logged in outcome.links:
             self.world.links.append(
@@ -156,10 +166,11 @@ class History:
                     "position": self._next(),
                 }
             )
+        return outcome
 
 
 async def insert(store: Store, history: History) -> None:
-    """Into the tables, one block each."""
+    """What is new into the tables, one block each."""
     world = history.world
     for table, found in (
         (tables.EVENTS, world.events),
@@ -167,6 +178,9 @@ async def insert(store: Store, history: History) -> None:
         (tables.LINKS, world.links),
         (tables.PERSON_OF, history.merges),
     ):
+        begin = history.inserted.get(table.name, 0)
+        history.inserted[table.name] = len(found)
+        found = found[begin:]
         if not found:
             continue
         lines = []
@@ -186,3 +200,44 @@ async def insert(store: Store, history: History) -> None:
             fmt="JSONEachRow",
             settings={**INSERT_SETTINGS, "insert_deduplicate": 0},
         )
+
+
+class Collector:
+    """Answers the keeper as the collector does, over a history's graph, and stores at once what comes of it."""
+
+    def __init__(self, history: History, store: Store, now: int) -> None:
+        self.history = history
+        self.store = store
+        self.now = now
+        self.away = False
+
+    async def __call__(self, do: str, /, **arguments: Any) -> Any:
+        if self.away:
+            raise CollectorAwayError("the collector is away")
+        history, a, b = self.history, arguments["a"], arguments["b"]
+        assert arguments["project"] == history.project
+        if do == "explain":
+            orders = history.graph.explain(history.actor(a), history.actor(b))
+            return None if orders is None else {"orders": orders}
+        proposal = Proposal(history.project, do, a, b, secret=True)
+        if do == "unlink" and arguments["dry_run"]:
+            found = rules.rehearse(history.graph, proposal)
+            return _unlinked(found, None)
+        outcome = history.by_hand(do, a, b, at=self.now)
+        await insert(self.store, history)
+        order = outcome.links[0].order if outcome.links and not outcome.refused else None
+        if do == "unlink":
+            return _unlinked(outcome.parts or outcome.refused, order)
+        return {"order": order, "refused": outcome.refused or None, "person": history.graph.find(history.actor(a))}
+
+
+def _unlinked(found: Any, order: int | None) -> dict[str, Any]:
+    if isinstance(found, str):
+        return {"persons": [], "removed": [], "left_out": [], "order": None, "refused": found}
+    return {
+        "persons": found.persons,
+        "removed": found.removed,
+        "left_out": found.left_out,
+        "order": order,
+        "refused": None,
+    }

@@ -100,11 +100,11 @@ def test_every_documented_code_is_one() -> None:
 
 
 def test_codes_of_the_console_are_documented() -> None:
-    said = set(re.findall(r"`([a-z_]+)`", "".join(row[0] for row in table_rows(section(HTTP, "## Asking")))))
+    said = set(re.findall(r"`([a-z_]+)`", " ".join(row[0] for row in table_rows(section(HTTP, "## Asking")))))
     used = set()
     for source in (ROOT / "pugd/web").glob("*.py"):
         used |= set(re.findall(r'Error\(\s*"([a-z_]+)"', source.read_text()))
-    names = {"sort", "order", "identified", "stale", "limit", "from", "to", "cursor"}
+    names = {"sort", "order", "identified", "stale", "limit", "from", "to", "as_of", "cursor"}
     assert used | {f"invalid_{name}" for name in names} <= said
 
 
@@ -112,7 +112,7 @@ def test_parameters_are_documented() -> None:
     from pugd.web import parameters
 
     said = " ".join(row[2] for row in table_rows(section(HTTP, "## Asking")) if len(row) == 3)
-    for name in {*parameters.PEOPLE, *parameters.ONE, *parameters.TIMELINE}:
+    for name in {*parameters.PEOPLE, *parameters.ONE, *parameters.TIMELINE, *parameters.EXPLAIN, *parameters.REFUSALS}:
         assert f"`{name}`" in said
     for choice in (*question.SORTS, *question.ORDERS):
         assert f"`{choice}`" in HTTP
@@ -122,10 +122,10 @@ def test_parameters_are_documented() -> None:
 def test_examples_are_shaped_like_answers() -> None:
     """Each field of the examples is a field of the answers, and each of an answer is in its example."""
     examples = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", section(HTTP, "## Asking"), re.DOTALL)]
-    people, timeline = examples
+    people, timeline, explained = examples
 
     def fields(kind: type[msgspec.Struct]) -> set[str]:
-        return {field.encode_name for field in msgspec.structs.fields(kind)} - {"stored_until"}
+        return {field.encode_name for field in msgspec.structs.fields(kind)} - {"stored_until", "as_of"}
 
     assert set(people) == fields(question.PeopleAnswer)
     assert set(people["people"][0]) == fields(question.Person)
@@ -136,6 +136,12 @@ def test_examples_are_shaped_like_answers() -> None:
     for entry in timeline["entries"]:
         assert set(entry) == fields(kinds[entry["type"]])
     assert set(timeline["entries"][1]["changes"]["plan"]) == fields(question.Change)
+    assert set(explained) == fields(question.ExplainAnswer)
+    assert set(explained["links"][0]) == fields(question.Link)
+    shapes = re.findall(r"`(\{\"(?:person|persons|refusals)\".*?\})`", section(HTTP, "## Asking"))
+    answers = [question.PersonAnswer, question.UnlinkAnswer, question.MergeAnswer, question.RefusalsAnswer]
+    told = [set(re.findall(r'"(\w+)": ', re.sub(r"(\[|: )\{.*?\}", r"\1", shape))) for shape in shapes]
+    assert sorted(map(sorted, told)) == sorted(sorted(fields(answer)) for answer in answers)
 
 
 def test_settings_that_are_named_exist() -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 from pugd.model import person_text
 from pugd.query import cursor, times, traits
-from pugd.query.filters import contains, json_contains, spelled
+from pugd.query.filters import contains, json_contains, moment, spelled
 from pugd.query.person import Located, among, mapping, newest, rows, touching
 from pugd.query.sql import Plan, Sql, all_of, bound, joined, plan, sql
 from pugd.question import LeftOut, People, Person, PersonId
@@ -58,7 +58,7 @@ def plan_page(question: People) -> Plan:
     project, search = question.project, question.search
     found = [_events(project, search), _traits(project, search), _links(project, search)]
     if search:
-        found.append(_trait_matches(project, search))
+        found.append(_trait_matches(project, search, question.as_of))
     conditions = []
     if search:
         conditions.append(sql("matches"))
@@ -153,21 +153,22 @@ WHERE side.2 != '' GROUP BY actor""",
     )
 
 
-def _trait_matches(project: int, search: str) -> Sql:
-    """Persons one of whose present traits matches, in the form of the sums above. Only those are resolved of whom some
-    operation says what is searched for, or adds, which may make any number."""
+def _trait_matches(project: int, search: str, as_of: int | None) -> Sql:
+    """Persons one of whose traits matches, as of a time or now, in the form of the sums above. Only those are resolved
+    of whom some operation says what is searched for, or adds, which may make any number."""
+    until = _until(as_of)
     person = sql("if(known.person = 0, said.actor, known.person)")
     known = sql("LEFT JOIN $mapping AS known ON known.actor = said.actor", mapping=mapping(project, sql("place")))
     may = sql("operation = 'add' OR $match", match=json_contains(spelled(sql("value")), search))
     candidates = sql(
         "SELECT $person FROM (SELECT actor $rows) AS said $known",
         person=person,
-        rows=rows("traits", project, [may]),
+        rows=rows("traits", project, [may, *until]),
         known=known,
     )
     said = sql(
         "FROM (SELECT * $rows) AS said $known WHERE $person IN ($candidates)",
-        rows=rows("traits", project),
+        rows=rows("traits", project, until),
         known=known,
         person=person,
         candidates=candidates,
@@ -237,8 +238,8 @@ GROUP BY actor, beside, is_bot, is_cookieless""",
     )
 
 
-def plan_traits(project: int, located: Iterable[Located]) -> Plan:
-    """The present traits of these persons."""
+def plan_traits(project: int, located: Iterable[Located], as_of: int | None = None) -> Plan:
+    """The traits of these persons, as of a time or now."""
     owners = {actor: at.person for at in located for actor in at.actors}
     actors = list(owners)
     person = sql(
@@ -246,8 +247,13 @@ def plan_traits(project: int, located: Iterable[Located]) -> Plan:
         actors=bound("Array(UInt64)", actors),
         persons=bound("Array(UInt64)", list(owners.values())),
     )
-    found = rows("traits", project, [among(sql("actor"), actors)])
+    found = rows("traits", project, [among(sql("actor"), actors), *_until(as_of)])
     return plan(sql("SELECT person, key, base, additions FROM $grouped", grouped=traits.grouped(person, found)))
+
+
+def _until(as_of: int | None) -> list[Sql]:
+    """Changes of traits at that very millisecond count too: an event's own are there at the time of the event."""
+    return [] if as_of is None else [sql("occurred_at <= $as_of", as_of=moment(as_of))]
 
 
 class _Sight:

@@ -82,7 +82,7 @@ def link(call: str, a: str, b: str, refused: str) -> str:
     if refused:
         return _cut(f"{call} refused: {_short(a)} and {_short(b)} ({refused})")
     if call == "unlink":
-        return _cut(f"unlink {_short(a)} from {_short(b)}")
+        return _cut(f"unlink {_short(a)} from {_short(b) or 'all others'}")
     if call in ("identify", "event"):
         return _cut(f"{'identify ' if call == 'identify' else ''}{_short(b)}: history of {_short(a)} joins")
     return _cut(f"{call} {_short(a)} and {_short(b)}")

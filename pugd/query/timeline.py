@@ -79,8 +79,11 @@ class Row(NamedTuple):
     """traits: (key, operation, value) each."""
 
 
-def plan_entries(question: Timeline, actors: Sequence[int]) -> Plan:
-    """The page and one entry more, so that it is known whether there is a next."""
+def plan_entries(question: Timeline, actors: Sequence[int], taken_out: Sequence[int] = ()) -> Plan:
+    """The page and one entry more, so that it is known whether there is a next.
+
+    `taken_out`  places in the link log of the entries that took others out of this person (query/links.py)
+    """
     last = None
     if question.cursor is not None:
         last = cursor.read(question.cursor, _Key)
@@ -90,6 +93,9 @@ def plan_entries(question: Timeline, actors: Sequence[int]) -> Plan:
     if question.event is None:
         found.append(_traits(question, actors, last))
         found += [_links(question, side, last) for side in touching(actors)]
+        if taken_out:
+            places = sql("`order` IN $places", places=bound("Array(UInt64)", list(taken_out)))
+            found.append(_links(question, [places], last))
     return plan(
         sql(
             "SELECT * FROM ($found) ORDER BY $order LIMIT $limit",
@@ -346,7 +352,7 @@ def _link_entry(row: Row) -> LinkEntry:
         type=LinkEntry.TYPE,
         summary=summary.link(row.name, row.a, row.b, row.refused),
         a=row.a,
-        b=row.b,
+        b=row.b or None,
         call=row.name,
         refused=row.refused or None,
         **_common(row),

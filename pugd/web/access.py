@@ -7,7 +7,22 @@ from typing import Protocol
 import msgspec
 
 from pugd.model import Project
-from pugd.question import OnePerson, People, PeopleAnswer, PersonAnswer, Timeline, TimelineAnswer
+from pugd.question import (
+    Explain,
+    ExplainAnswer,
+    Merge,
+    MergeAnswer,
+    OnePerson,
+    People,
+    PeopleAnswer,
+    PersonAnswer,
+    Refusals,
+    RefusalsAnswer,
+    Timeline,
+    TimelineAnswer,
+    Unlink,
+    UnlinkAnswer,
+)
 
 
 class Asker(Protocol):
@@ -21,6 +36,14 @@ class Asker(Protocol):
     async def person(self, question: OnePerson, *, stale: bool = False) -> PersonAnswer: ...
 
     async def timeline(self, question: Timeline, *, stale: bool = False) -> TimelineAnswer: ...
+
+    async def refusals(self, question: Refusals, *, stale: bool = False) -> RefusalsAnswer: ...
+
+    async def explain(self, question: Explain) -> ExplainAnswer: ...
+
+    async def unlink(self, question: Unlink) -> UnlinkAnswer: ...
+
+    async def merge(self, question: Merge) -> MergeAnswer: ...
 
 
 class Actor(Protocol):

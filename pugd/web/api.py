@@ -1,7 +1,7 @@
-"""The API for programs: questions by GET, answers and errors as JSON.
+"""The API for programs: questions by GET, what is to be done by POST with a JSON body, answers and errors as JSON.
 
 An error is `{"error": {"code", "message", "field"}}`: a stable code, what is wrong and how to mend it, and which
-parameter it was, or null.
+parameter or field it was, or null.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pugd.errors import ControlError, StoreError, StoreUnavailableError
+from pugd import errors
+from pugd.errors import CollectorAwayError, ControlError, StoreError, StoreUnavailableError
 from pugd.model import Project
-from pugd.question import AnyAnswer, OnePerson, QuestionError, UnknownPersonError
+from pugd.question import AnyAnswer, IdentityError, OnePerson, QuestionError, UnknownPersonError
 from pugd.web import parameters
 from pugd.web.access import Access, Asker
-from pugd.web.login import NotAllowedError, asking
+from pugd.web.login import ElsewhereError, NotAllowedError, asking
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,15 @@ def routes(asker: Asker, access: Access) -> list[Route]:
         if "distinct_id" in request.query_params:
             said = parameters.given(request.query_params, parameters.ONE)
             actor = asker.actor(project.id, parameters.distinct_id(said))
-            return await _of_id(asker.person(OnePerson(project=project.id, actor=actor), stale=parameters.stale(said)))
+            question = OnePerson(project=project.id, actor=actor, as_of=parameters.as_of(project, said))
+            return await _of_id(asker.person(question, stale=parameters.stale(said)))
         said = parameters.given(request.query_params, parameters.PEOPLE)
         return await asker.people(parameters.people(project, said), stale=parameters.stale(said))
 
     async def person(request: Request, project: Project) -> AnyAnswer:
         said = parameters.given(request.query_params, parameters.PERSON)
-        question = OnePerson(project=project.id, actor=parameters.person(request.path_params["person"]))
+        actor = parameters.person(request.path_params["person"])
+        question = OnePerson(project=project.id, actor=actor, as_of=parameters.as_of(project, said))
         return await asker.person(question, stale=parameters.stale(said))
 
     async def timeline(request: Request, project: Project) -> AnyAnswer:
@@ -58,6 +61,22 @@ def routes(asker: Asker, access: Access) -> list[Route]:
         actor = asker.actor(project.id, parameters.distinct_id(said))
         question = parameters.timeline(project, actor, said)
         return await _of_id(asker.timeline(question, stale=parameters.stale(said)))
+
+    async def explain(request: Request, project: Project) -> AnyAnswer:
+        return await asker.explain(
+            parameters.explain(project, parameters.given(request.query_params, parameters.EXPLAIN))
+        )
+
+    async def refusals(request: Request, project: Project) -> AnyAnswer:
+        said = parameters.given(request.query_params, parameters.REFUSALS)
+        actor = asker.actor(project.id, parameters.distinct_id(said)) if "distinct_id" in said else None
+        return await _of_id(asker.refusals(parameters.refusals(project, actor, said), stale=parameters.stale(said)))
+
+    async def unlink(request: Request, project: Project) -> AnyAnswer:
+        return await asker.unlink(parameters.unlink(project, await _json(request)))
+
+    async def merge(request: Request, project: Project) -> AnyAnswer:
+        return await asker.merge(parameters.merge(project, await _json(request)))
 
     def answered(ask: Callable[[Request, Project], Awaitable[AnyAnswer]]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -73,7 +92,40 @@ def routes(asker: Asker, access: Access) -> list[Route]:
         Route("/v1/people/{person}", answered(person)),
         Route("/v1/people/{person}/timeline", answered(timeline)),
         Route("/v1/timeline", answered(timeline_of_id)),
+        Route("/v1/identity/explain", answered(explain)),
+        Route("/v1/identity/refusals", answered(refusals)),
+        Route("/v1/identity/unlink", answered(unlink), methods=["POST"]),
+        Route("/v1/identity/merge", answered(merge), methods=["POST"]),
     ]
+
+
+class BodyError(Exception):
+    """A body that is not read."""
+
+    def __init__(self, status: int, error: Error) -> None:
+        super().__init__(error.message)
+        self.status = status
+        self.error = error
+
+
+async def body(request: Request, type_: str) -> bytes:
+    """The request's body, of the media type that is wanted and no longer than may be.
+
+    raises   BodyError
+    """
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != type_:
+        raise BodyError(415, Error("unsupported_media_type", f"Send the body as {type_}."))
+    found = bytearray()
+    async for part in request.stream():
+        found += part
+        if len(found) > parameters.BODY_BYTES_MAX:
+            raise BodyError(413, Error("too_large", f"A body may be at most {parameters.BODY_BYTES_MAX} bytes long."))
+    return bytes(found)
+
+
+async def _json(request: Request) -> bytes:
+    return await body(request, "application/json")
 
 
 async def _of_id(asked: Awaitable[AnyAnswer]) -> AnyAnswer:
@@ -95,11 +147,17 @@ def explained(error: Exception) -> tuple[int, Error]:
     match error:
         case UnknownPersonError():
             return 404, Error(error.code, error.message, error.field)
+        case IdentityError():
+            return _STATUS.get(error.code, 400), Error(error.code, error.message, error.field)
         case QuestionError():
             return 400, Error(error.code, error.message, error.field)
         case NotAllowedError():
             return 401, Error("unauthorized", error.message)
-        case StoreUnavailableError() | ControlError():
+        case ElsewhereError():
+            return 403, Error("forbidden", error.message)
+        case BodyError():
+            return error.status, error.error
+        case StoreUnavailableError() | ControlError() | CollectorAwayError():
             log.warning("a question was not answered: %s", error)
             return 503, Error("unavailable", str(error))
         case StoreError():
@@ -107,6 +165,9 @@ def explained(error: Exception) -> tuple[int, Error]:
             return 500, Error("store_failed", "ClickHouse refused this question. The keeper's log says why.")
         case _:
             raise error
+
+
+_STATUS = {errors.UNKNOWN_ID: 404, errors.NOT_LINKED: 404, errors.TOO_MANY_IDS: 409}
 
 
 def failed(error: Exception) -> Response:

@@ -37,7 +37,7 @@ SAFETY = {
     ),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # not no-referrer: browsers would then send our own forms with `Origin: null`
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
@@ -70,7 +70,10 @@ def console(
         """A path that is none, or a method that it does not take."""
         assert isinstance(error, HTTPException)
         words = (
-            api.Error("method_not_allowed", f"{request.method} is not for this path. Ask with GET.")
+            api.Error(
+                "method_not_allowed",
+                f"{request.method} is not for this path. Ask with {(error.headers or {}).get('Allow', 'GET')}.",
+            )
             if error.status_code == 405
             else api.Error(
                 "not_found",

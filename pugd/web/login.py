@@ -27,10 +27,17 @@ class NotAllowedError(Exception):
         self.message = message
 
 
-async def asking(request: Request, access: Access) -> Project:
-    """The project that the request may ask about: by its key if it gives one, else by its session.
+class ElsewhereError(Exception):
+    """A page of somebody else's makes the browser ask."""
 
-    raises   NotAllowedError, ControlError
+    message = "With a login, this is done from the console's own pages only. A program sends a read key."
+
+
+async def asking(request: Request, access: Access) -> Project:
+    """The project that the request may ask about: by its key if it gives one, else by its session. By a session,
+    something is changed from our own pages only.
+
+    raises   NotAllowedError, ElsewhereError, ControlError
     """
     header = request.headers.get("authorization")
     if header is not None:
@@ -46,6 +53,8 @@ async def asking(request: Request, access: Access) -> Project:
         return project
     session = request.cookies.get(cookie(request))
     if session and len(session) <= _TOKEN_LENGTH_MAX and (found := await access.check_session(session)) is not None:
+        if request.method not in ("GET", "HEAD") and not own(request):
+            raise ElsewhereError
         return found
     raise NotAllowedError(
         "Send a read key as `Authorization: Bearer <read key>`, or log in with the link of `pugd login`."
@@ -76,12 +85,23 @@ async def log_out(request: Request, access: Access) -> Response:
     """End the session. Only our own pages may ask for it."""
     response = RedirectResponse("/login", status_code=303)
     session = request.cookies.get(cookie(request))
-    origin = request.headers.get("origin")
-    own = origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
-    if session and own:
+    if session and own(request):
         await access.end_session(session[:_TOKEN_LENGTH_MAX])
         response.delete_cookie(cookie(request), httponly=True, samesite="lax")
     return response
+
+
+def own(request: Request) -> bool:
+    """Does one of our own pages ask, or no page at all?
+
+    What browsers say of it themselves counts; one that says nothing of either kind is no browser of these years, or a
+    program. source: Go's http.CrossOriginProtection, and filippo.io/csrf
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
 
 
 def cookie(request: Request) -> str:

@@ -1,8 +1,12 @@
-"""The pages: who is there, and one person's timeline. They ask what the API asks, and show it.
+"""The pages: who is there, one person's timeline, and why, with whom and whether ids are one person. They ask what the
+API asks, and show it.
 
 What a timeline's page adds is order for the eye: days, in the project's time zone; within a day, runs of one device or
 session, told apart by a colour; and a line across where somebody's earlier history joined. All that strangers wrote is
 escaped by the templates, and nothing on a page is a script.
+
+What changes something is asked twice: a page that shows what would become of it, and its button, a POST that only our
+own pages may send.
 """
 
 from __future__ import annotations
@@ -21,9 +25,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from pugd.model import Project
+from pugd.model import Project, person_text
 from pugd.question import (
     EventEntry,
+    ExplainAnswer,
+    Link,
     LinkEntry,
     OnePerson,
     Person,
@@ -32,7 +38,7 @@ from pugd.question import (
 )
 from pugd.web import login, parameters
 from pugd.web.access import Access, Asker
-from pugd.web.api import explained
+from pugd.web.api import body, explained
 from pugd.web.login import NotAllowedError, asking
 
 LANES = 6
@@ -48,6 +54,8 @@ REFUSED = {
     "unlinked_by_hand": "somebody took them apart by hand",
     "self_link": "both are the same id",
 }
+
+FORM = "application/x-www-form-urlencoded"
 
 _SORTS = (
     ("-last_seen", "Last seen"),
@@ -98,6 +106,11 @@ class Pages:
             Route("/", self._page(self._home)),
             Route("/people", self._page(self._people)),
             Route("/people/{person}", self._page(self._timeline)),
+            Route("/people/{person}/why", self._page(self._why)),
+            Route("/people/{person}/unlink", self._page(self._preview_unlink)),
+            Route("/people/{person}/unlink", self._page(self._unlink), methods=["POST"]),
+            Route("/people/{person}/merge", self._page(self._preview_merge)),
+            Route("/people/{person}/merge", self._page(self._merge), methods=["POST"]),
             Route("/login", self._login),
             Route("/logout", self._log_out, methods=["POST"]),
         ]
@@ -106,7 +119,14 @@ class Pages:
         self, request: Request, status: int, message: str, *, title: str = "", project: Project | None = None
     ) -> Response:
         """A page that says what is wrong."""
-        titles = {400: "That cannot be asked", 401: "Log in", 404: "Nothing here", 503: "Not just now"}
+        titles = {
+            400: "That cannot be asked",
+            401: "Log in",
+            403: "Not from there",
+            404: "Nothing here",
+            409: "That cannot be",
+            503: "Not just now",
+        }
         return self._render(
             "wrong.html",
             status,
@@ -130,7 +150,7 @@ class Pages:
                 return self._render("login.html", 401, used=False, project=None)
             except Exception as error:  # noqa: BLE001  `explained` raises again what is not known
                 status, words = explained(error)
-                title = "Nobody by that id" if isinstance(error, UnknownPersonError) else ""
+                title = _TITLES.get(words.code, "")
                 return await self.wrong(request, status, words.message, title=title, project=project)
 
         return shown
@@ -217,11 +237,105 @@ class Pages:
             filtered=any(said.get(name) for name in ("search", "event", "from", "to")),
             days=days(answer.entries, now, zone),
             zone=zone.key,
+            as_of=_moment(answer.as_of, zone) if answer.as_of else "",
             first=where(),
             turned=where(order="asc" if question.order == "desc" else None),
             cleared=f"/people/{person.id}",
             next=where(cursor=answer.next) if answer.next else None,
         )
+
+    # -- which ids are one person --------------------------------------------------------------------------------------
+
+    async def _why(self, request: Request, project: Project) -> Response:
+        question = parameters.explain(project, parameters.given(request.query_params, parameters.EXPLAIN))
+        answer = await self._asker.explain(question)
+        return self._render(
+            "why.html",
+            project=project,
+            answer=answer,
+            steps=_steps(answer, parameters.zone(project)),
+            back=f"/people/{answer.person}",
+        )
+
+    async def _preview_unlink(self, request: Request, project: Project) -> Response:
+        said = parameters.given(request.query_params, ("distinct_id", "a", "b"))
+        question = parameters.unlink_of(project, said, dry_run=True)
+        answer = await self._asker.unlink(question)
+        now = datetime.fromisoformat(answer.asked_at)
+        zone = parameters.zone(project)
+        return self._render(
+            "unlink.html",
+            project=project,
+            question=question,
+            persons=[_headed(person, now, zone) for person in answer.persons],
+            removed=[_link(link, zone) for link in answer.removed],
+            left_out=[_link(link, zone) for link in answer.left_out],
+            said=said,
+            back=f"/people/{_same(request)}",
+        )
+
+    async def _unlink(self, request: Request, project: Project) -> Response:
+        back = f"/people/{_same(request)}"
+        said = parameters.form(await body(request, FORM), ("distinct_id", "a", "b"))
+        await self._asker.unlink(parameters.unlink_of(project, said))
+        return RedirectResponse(back, 303)
+
+    async def _preview_merge(self, request: Request, project: Project) -> Response:
+        question = parameters.merge_of(project, parameters.given(request.query_params, parameters.EXPLAIN))
+        found = []
+        for id_ in (question.a, question.b):
+            actor = self._asker.actor(project.id, id_)
+            try:
+                found.append(await self._asker.person(OnePerson(project=project.id, actor=actor)))
+            except UnknownPersonError:
+                raise UnknownPersonError("not_found", f"Nobody was seen under the id {id_} yet.") from None
+        now = datetime.fromisoformat(found[0].asked_at)
+        zone = parameters.zone(project)
+        persons = [_headed(one.person, now, zone) for one in found]
+        return self._render(
+            "merge.html",
+            project=project,
+            question=question,
+            persons=persons,
+            one=found[0].person.id == found[1].person.id,
+            users=all(one.person.user_ids for one in found),
+            back=f"/people/{_same(request)}",
+        )
+
+    async def _merge(self, request: Request, project: Project) -> Response:
+        said = parameters.form(await body(request, FORM), parameters.EXPLAIN)
+        answer = await self._asker.merge(parameters.merge_of(project, said))
+        return RedirectResponse(f"/people/{answer.person.id}", 303)
+
+
+_TITLES = {"not_found": "Nobody by that id", "unknown_id": "Nobody by that id", "not_linked": "Not one person"}
+
+
+def _same(request: Request) -> str:
+    """The person in the path, as one of our own addresses."""
+    return person_text(parameters.person(request.path_params["person"]))
+
+
+def _steps(answer: ExplainAnswer, zone: ZoneInfo) -> list[dict[str, Any]]:
+    """The way from a to b: each link, and the id that it leads to."""
+    steps = []
+    here = answer.a
+    for link in answer.links:
+        here = (link.b if here == link.a else link.a) or ""
+        steps.append({**_link(link, zone), "to": here})
+    return steps
+
+
+def _link(link: Link, zone: ZoneInfo) -> dict[str, Any]:
+    return {"link": link, "said": _CALLS.get(link.call, link.call), "time": _moment(link.occurred_at, zone)}
+
+
+_CALLS = {
+    "identify": "an identify call",
+    "alias": "an alias call",
+    "event": "an event with both ids",
+    "merge": "merged by hand",
+}
 
 
 def days(entries: Sequence[EventEntry | TraitsEntry | LinkEntry], now: datetime, zone: ZoneInfo) -> list[Day]:

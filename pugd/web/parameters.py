@@ -1,14 +1,16 @@
 """What a request asks, checked: each parameter known, given once, in bounds. A wrong one is named, with what is right.
 
 The API and the pages read the same parameters by the same functions; a parameter given empty, as forms send them,
-counts as not given.
+counts as not given. What is to be done comes in a body instead, as JSON from programs and as a form from pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from starlette.datastructures import QueryParams
 
 from pugd.model import Project, person_number, person_text
@@ -18,20 +20,29 @@ from pugd.question import (
     LIMIT_MAX,
     ORDERS,
     SORTS,
+    Explain,
+    Merge,
     People,
     QuestionError,
+    Refusals,
     Timeline,
     UnknownPersonError,
+    Unlink,
 )
 
 SEARCH_LENGTH_MAX = 1_000
 ID_BYTES_MAX = 512
 """As the collector takes them (RULES, Ids)."""
 
-PEOPLE = ("sort", "limit", "cursor", "search", "identified", "stale")
-ONE = ("distinct_id", "stale")
-PERSON = ("stale",)
-TIMELINE = ("order", "limit", "cursor", "search", "event", "from", "to", "stale")
+PEOPLE = ("sort", "limit", "cursor", "search", "identified", "as_of", "stale")
+ONE = ("distinct_id", "as_of", "stale")
+PERSON = ("as_of", "stale")
+TIMELINE = ("order", "limit", "cursor", "search", "event", "from", "to", "as_of", "stale")
+EXPLAIN = ("a", "b")
+REFUSALS = ("distinct_id", "limit", "cursor", "stale")
+
+BODY_BYTES_MAX = 64 * 1024
+"""Two ids and some air, however they are escaped."""
 
 
 def given(query: QueryParams, allowed: tuple[str, ...]) -> dict[str, str]:
@@ -39,8 +50,21 @@ def given(query: QueryParams, allowed: tuple[str, ...]) -> dict[str, str]:
 
     raises   QuestionError that names one that is not allowed, or given twice
     """
+    return _once(query.multi_items(), allowed)
+
+
+def form(body: bytes, allowed: tuple[str, ...]) -> dict[str, str]:
+    """The same for a form that was sent in a body."""
+    try:
+        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=20, errors="strict")
+    except ValueError:
+        raise QuestionError("invalid_parameter", "The form cannot be read. Go back and send it again.") from None
+    return _once(fields, allowed)
+
+
+def _once(fields: Iterable[tuple[str, str]], allowed: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name, value in query.multi_items():
+    for name, value in fields:
         if name not in allowed:
             raise QuestionError(
                 "unknown_parameter", f"{name[:100]}: no such parameter here. Allowed: {', '.join(allowed)}.", name[:100]
@@ -60,6 +84,7 @@ def people(project: Project, said: Mapping[str, str]) -> People:
         sort=_choice("sort", said.get("sort", SORTS[0]), SORTS),
         limit=_limit(said),
         cursor=said.get("cursor"),
+        as_of=as_of(project, said),
     )
 
 
@@ -74,7 +99,80 @@ def timeline(project: Project, actor: int, said: Mapping[str, str]) -> Timeline:
         order=_choice("order", said.get("order", ORDERS[0]), ORDERS),
         limit=_limit(said),
         cursor=said.get("cursor"),
+        as_of=as_of(project, said),
     )
+
+
+def refusals(project: Project, actor: int | None, said: Mapping[str, str]) -> Refusals:
+    """`actor`: of the person that is asked about."""
+    return Refusals(project=project.id, actor=actor, limit=_limit(said), cursor=said.get("cursor"))
+
+
+def explain(project: Project, said: Mapping[str, str]) -> Explain:
+    return Explain(project=project.id, a=_id("a", said.get("a", "")), b=_id("b", said.get("b", "")))
+
+
+def unlink(project: Project, body: bytes) -> Unlink:
+    """`body`   JSON: distinct_id, or a and b; and dry_run"""
+    said = _members(body, ("distinct_id", "a", "b", "dry_run"))
+    dry_run = said.get("dry_run", False)
+    if not isinstance(dry_run, bool):
+        raise QuestionError("invalid_field", "dry_run: must be true or false.", "dry_run")
+    if "distinct_id" in said:
+        if other := [name for name in ("a", "b") if name in said]:
+            raise QuestionError("invalid_field", f"{other[0]}: name either distinct_id, or a and b.", other[0])
+        return Unlink(project=project.id, a=_body_id(said, "distinct_id"), dry_run=dry_run)
+    return Unlink(project=project.id, a=_body_id(said, "a"), b=_body_id(said, "b"), dry_run=dry_run)
+
+
+def unlink_of(project: Project, said: Mapping[str, str], *, dry_run: bool = False) -> Unlink:
+    """The same, of a form or an address."""
+    if "distinct_id" in said:
+        return Unlink(project=project.id, a=distinct_id(said), dry_run=dry_run)
+    pair = explain(project, said)
+    return Unlink(project=project.id, a=pair.a, b=pair.b, dry_run=dry_run)
+
+
+def merge_of(project: Project, said: Mapping[str, str]) -> Merge:
+    """The same as `merge`, of a form or an address."""
+    pair = explain(project, said)
+    return Merge(project=project.id, a=pair.a, b=pair.b)
+
+
+def merge(project: Project, body: bytes) -> Merge:
+    """`body`   JSON: a and b"""
+    said = _members(body, ("a", "b"))
+    return Merge(project=project.id, a=_body_id(said, "a"), b=_body_id(said, "b"))
+
+
+def _members(body: bytes, allowed: tuple[str, ...]) -> dict[str, object]:
+    try:
+        said = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise QuestionError("invalid_json", f"The body is no JSON that can be read: {error}.") from None
+    if not isinstance(said, dict):
+        raise QuestionError("invalid_json", "The body must be a JSON object.")
+    for name in said:
+        if name not in allowed:
+            raise QuestionError(
+                "invalid_field", f"{name[:100]}: no such field here. Allowed: {', '.join(allowed)}.", name[:100]
+            )
+    return said
+
+
+def _body_id(said: Mapping[str, object], name: str) -> str:
+    value = said.get(name)
+    if value is None:
+        raise QuestionError("missing_field", f"{name}: missing. Name a distinct id.", name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # as when events are sent
+    if not isinstance(value, str) or not 0 < len(value.encode(errors="replace")) <= ID_BYTES_MAX:
+        raise QuestionError("invalid_field", f"{name}: must be a distinct id of 1 to {ID_BYTES_MAX} bytes.", name)
+    return value
+
+
+def as_of(project: Project, said: Mapping[str, str]) -> int | None:
+    return _moment(project, "as_of", said)
 
 
 def stale(said: Mapping[str, str]) -> bool:
@@ -82,12 +180,14 @@ def stale(said: Mapping[str, str]) -> bool:
 
 
 def distinct_id(said: Mapping[str, str]) -> str:
-    found = said.get("distinct_id", "")
+    return _id("distinct_id", said.get("distinct_id", ""))
+
+
+def _id(name: str, found: str) -> str:
     if not 0 < len(found.encode(errors="replace")) <= ID_BYTES_MAX:
         raise QuestionError(
-            "invalid_parameter", f"distinct_id: must be 1 to {ID_BYTES_MAX} bytes, such as distinct_id=user_123.",
-            "distinct_id",
-        )  # fmt: skip
+            "invalid_parameter", f"{name}: must be 1 to {ID_BYTES_MAX} bytes, such as {name}=user_123.", name
+        )
     return found
 
 

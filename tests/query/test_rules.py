@@ -7,7 +7,7 @@ import json
 
 import msgspec
 from engine import opened_store
-from histories import History, insert
+from histories import Collector, History, insert
 
 from pugd.answer import Answer, Stored
 from pugd.question import OnePerson, People, Timeline
@@ -23,7 +23,8 @@ async def asked(history: History) -> Answer:
     async def wait_stored() -> Stored:
         return Stored(0, complete=True)
 
-    return Answer(store, wait_stored=wait_stored, actor=history.graph.actor)
+    collector = Collector(history, store, BEGAN + 1_000_000)
+    return Answer(store, wait_stored=wait_stored, actor=history.graph.actor, collector=collector)
 
 
 async def person(history: History, distinct_id: str) -> dict:

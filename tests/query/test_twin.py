@@ -5,18 +5,30 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections import Counter
 
 import msgspec
 import pytest
 from engine import opened_store
-from histories import History, insert
+from histories import Collector, History, insert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import timeline as twin
 
 from pugd.answer import Answer, Stored
 from pugd.model import person_text
-from pugd.question import SORTS, OnePerson, People, Timeline, UnknownPersonError
+from pugd.question import (
+    SORTS,
+    Explain,
+    IdentityError,
+    Merge,
+    OnePerson,
+    People,
+    Refusals,
+    Timeline,
+    UnknownPersonError,
+    Unlink,
+)
 
 BEGAN = 1_700_000_000_000
 _projects = itertools.count(1_000)
@@ -73,6 +85,7 @@ objects = st.builds(
 )
 times = st.integers(0, 12).map(lambda step: BEGAN + step * 7_001)
 late = st.integers(0, 5)
+moments = st.none() | st.builds(lambda at, near: at + near, times, st.integers(-1, 1))
 ids = st.tuples(st.sampled_from(["", *USERS]), st.sampled_from(["", *ANONYMOUS])).filter(any)
 trait_lists = st.lists(
     st.tuples(
@@ -94,6 +107,9 @@ calls = st.one_of(
     st.tuples(
         st.just("alias"), st.sampled_from(USERS + ANONYMOUS), st.sampled_from(USERS + ANONYMOUS), times, st.booleans()
     ),
+    st.tuples(st.just("merge"), st.sampled_from(USERS + ANONYMOUS), st.sampled_from(USERS + ANONYMOUS), times),
+    st.tuples(st.just("unlink"), st.sampled_from(USERS + ANONYMOUS), st.sampled_from(USERS + ANONYMOUS), times),
+    st.tuples(st.just("unlink"), st.sampled_from(USERS + ANONYMOUS), st.just(""), times),
 )
 
 
@@ -109,6 +125,10 @@ def made(said: list[tuple]) -> History:
         elif call == "identify":
             (user, anonymous), at, later, traits = rest
             history.identify(user, anonymous, at=at, received=at + later, traits=traits)
+        elif call in ("merge", "unlink"):
+            a, b, at = rest
+            if call == "unlink" or all(twin.person(history.world, history.actor(id_)) for id_ in (a, b)):
+                history.by_hand(call, a, b, at=at)
         else:
             previous, new, at, secret = rest
             history.alias(previous, new, at=at, secret=secret)
@@ -122,7 +142,8 @@ async def asked(history: History) -> Answer:
     async def wait_stored() -> Stored:
         return Stored(0, complete=True)
 
-    return Answer(store, wait_stored=wait_stored, actor=history.graph.actor)
+    collector = Collector(history, store, BEGAN + 1_000_000)
+    return Answer(store, wait_stored=wait_stored, actor=history.graph.actor, collector=collector)
 
 
 def plain(answer: object) -> dict:
@@ -148,16 +169,18 @@ TRIES = settings(max_examples=20, deadline=None, suppress_health_check=list(Heal
 
 
 @TRIES
-@given(st.lists(calls, min_size=1, max_size=25), st.sampled_from(SORTS), st.integers(1, 4))
-async def test_people(said, sort, limit):
+@given(st.lists(calls, min_size=1, max_size=25), st.sampled_from(SORTS), st.integers(1, 4), moments)
+async def test_people(said, sort, limit, as_of):
     history = made(said)
     answer = await asked(history)
     for identified in (None, True, False):
-        wanted = twin.people(history.world, identified=identified, sort=sort)
+        wanted = twin.people(history.world, identified=identified, sort=sort, as_of=as_of)
         found = []
         cursor = None
         while True:
-            question = People(project=history.project, sort=sort, identified=identified, limit=limit, cursor=cursor)
+            question = People(
+                project=history.project, sort=sort, identified=identified, limit=limit, cursor=cursor, as_of=as_of
+            )
             page = plain(await answer.people(question))
             assert page["count"] == len(wanted)
             assert len(page["people"]) <= limit
@@ -169,34 +192,38 @@ async def test_people(said, sort, limit):
 
 
 @TRIES
-@given(st.lists(calls, min_size=1, max_size=20), st.sampled_from(SEARCHES))
-async def test_search_for_people(said, search):
+@given(st.lists(calls, min_size=1, max_size=20), st.sampled_from(SEARCHES), moments)
+async def test_search_for_people(said, search, as_of):
     history = made(said)
     answer = await asked(history)
-    page = plain(await answer.people(People(project=history.project, search=search)))
-    same(page["people"], twin.people(history.world, search=search))
+    page = plain(await answer.people(People(project=history.project, search=search, as_of=as_of)))
+    same(page["people"], twin.people(history.world, search=search, as_of=as_of))
     assert page["count"] == len(page["people"])
 
 
 @TRIES
-@given(st.lists(calls, min_size=1, max_size=25), st.sampled_from(["asc", "desc"]), st.integers(1, 5))
-async def test_every_id_leads_to_its_person_and_timeline(said, order, limit):
+@given(st.lists(calls, min_size=1, max_size=25), st.sampled_from(["asc", "desc"]), st.integers(1, 5), moments)
+async def test_every_id_leads_to_its_person_and_timeline(said, order, limit, as_of):
     history = made(said)
     answer = await asked(history)
     for id_ in USERS + ANONYMOUS:
         actor = history.actor(id_)
-        wanted = twin.person(history.world, actor)
+        wanted = twin.person(history.world, actor, as_of=as_of)
         if wanted is None:
             with pytest.raises(UnknownPersonError):
                 await answer.person(OnePerson(project=history.project, actor=actor))
             continue
-        same(plain(await answer.person(OnePerson(project=history.project, actor=actor)))["person"], wanted)
+        one = plain(await answer.person(OnePerson(project=history.project, actor=actor, as_of=as_of)))
+        same(one["person"], wanted)
+        assert one["links_refused"] == len(twin.refusals(history.world, twin.members(history.world, actor)))
         if id_ not in USERS[:2]:
             continue
         entries = []
         cursor = None
         while True:
-            question = Timeline(project=history.project, actor=actor, order=order, limit=limit, cursor=cursor)
+            question = Timeline(
+                project=history.project, actor=actor, order=order, limit=limit, cursor=cursor, as_of=as_of
+            )
             page = plain(await answer.timeline(question))
             same(page["person"], wanted)
             entries += page["entries"]
@@ -228,8 +255,140 @@ async def test_filters_of_a_timeline(said, search, event, since, until):
     same(entries, twin.timeline(history.world, actor, search=search, event=event, since=since, until=until))
 
 
+@TRIES
+@given(st.lists(calls, min_size=1, max_size=40), st.sampled_from([None, *USERS, *ANONYMOUS]), st.integers(1, 4))
+async def test_refusals(said, id_, limit):
+    history = made([("alias", "ann", "ann", BEGAN, False), ("identify", ("bob", "anon-1"), BEGAN, 0, []), *said])
+    answer = await asked(history)
+    actor = None if id_ is None else history.actor(id_)
+    own = None if actor is None else twin.members(history.world, actor)
+    wanted = twin.refusals(history.world, own)
+    if actor is not None and twin.person(history.world, actor) is None:
+        with pytest.raises(UnknownPersonError):
+            await answer.refusals(Refusals(project=history.project, actor=actor))
+        return
+    found = []
+    cursor = None
+    while True:
+        page = plain(await answer.refusals(Refusals(project=history.project, actor=actor, limit=limit, cursor=cursor)))
+        assert page["counts"] == Counter(link["refused"] for link in wanted)
+        assert len(page["refusals"]) <= limit
+        found += page["refusals"]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert found == [
+        {
+            "order": link["order"], "call": link["call"], "a": link["a_id"], "b": link["b_id"],
+            "occurred_at": twin.when(link["occurred_at"]), "received_at": twin.when(link["received_at"]),
+            "transport": link["transport"], "platform": link["platform"] or None, "event_id": link["event_id"],
+            "refused": link["refused"],
+        }
+        for link in wanted
+    ]  # fmt: skip
+
+
+@settings(TRIES, max_examples=12)
+@given(st.lists(calls, min_size=5, max_size=25))
+async def test_a_chain_leads_from_one_id_to_the_other(said):
+    history = made(said)
+    answer = await asked(history)
+    held = {link["order"]: link for link in twin.held(history.world)}
+    for a, b in itertools.product([*USERS[:2], *ANONYMOUS[:2]], repeat=2):
+        question = Explain(project=history.project, a=a, b=b)
+        own = twin.members(history.world, history.actor(a))
+        unknown = [field for field, id_ in (("a", a), ("b", b)) if not twin.person(history.world, history.actor(id_))]
+        if unknown or history.actor(b) not in own:
+            with pytest.raises(IdentityError) as caught:
+                await answer.explain(question)
+            wanted = ("unknown_id", unknown[0]) if unknown else ("not_linked", None)
+            assert (caught.value.code, caught.value.field) == wanted
+            continue
+        found = plain(await answer.explain(question))
+        assert found["person"] == f"p_{twin.person_number(history.world, history.actor(a)):016x}"
+        here = a
+        for link in found["links"]:
+            entry = held.pop(link["order"])
+            assert {link["a"], link["b"]} == {entry["a_id"], entry["b_id"]}
+            assert (link["call"], link["event_id"]) == (entry["call"], entry["event_id"])
+            assert link["occurred_at"] == twin.when(entry["occurred_at"])
+            assert here in (link["a"], link["b"]), "each link shares an id with the next"
+            here = link["b"] if here == link["a"] else link["a"]
+        assert here == b
+        held = {link["order"]: link for link in twin.held(history.world)}
+
+
 async def test_an_unknown_actor_is_nobody():
     answer = await asked(History(next(_projects)))
     with pytest.raises(UnknownPersonError) as caught:
         await answer.timeline(Timeline(project=999, actor=5))
     assert person_text(5) in caught.value.message
+
+
+by_hand = st.lists(
+    st.tuples(
+        st.sampled_from(["merge", "unlink", "unlink", "alone"]),
+        st.sampled_from(USERS + ANONYMOUS),
+        st.sampled_from(USERS + ANONYMOUS),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@TRIES
+@given(st.lists(calls, min_size=5, max_size=25), by_hand)
+async def test_what_is_done_by_hand_is_as_foretold_and_the_next_read_shows_it(said, steps):
+    history = made(said)
+    answer = await asked(history)
+    project, world = history.project, history.world
+    for call, a, b in steps:
+        b = "" if call == "alone" else b
+        mine, theirs = history.actor(a), history.actor(b)
+        own = twin.members(world, mine)
+        unknown = any(twin.person(world, history.actor(id_)) is None for id_ in (a, b or a))
+        before = len(world.links)
+        if call == "merge":
+            refused = "unknown_id" if unknown else "illegal_id" if "null" in (a, b) else "self_link" if a == b else ""
+            if refused:
+                with pytest.raises(IdentityError) as caught:
+                    await answer.merge(Merge(project=project, a=a, b=b))
+                assert caught.value.code == refused
+                continue
+            done = plain(await answer.merge(Merge(project=project, a=a, b=b)))
+            assert theirs in twin.members(world, mine)
+            same(done["person"], twin.person(world, mine))
+            assert (done["order"] is None) == (len(world.links) == before)
+            continue
+        asking = Unlink(project=project, a=a, b=b, dry_run=True)
+        apart = theirs not in own if b else own == {mine}
+        refused = "unknown_id" if unknown else "self_link" if a == b else "not_linked" if apart else ""
+        if refused:
+            for dry_run in (True, False):
+                with pytest.raises(IdentityError) as caught:
+                    await answer.unlink(msgspec.structs.replace(asking, dry_run=dry_run))
+                assert caught.value.code == refused
+            assert len(world.links) == before
+            continue
+        foretold = plain(await answer.unlink(asking))
+        assert foretold["order"] is None
+        assert len(world.links) == before, "a dry run leaves no trace"
+        held = {link["order"] for link in twin.held(world)}
+        done = plain(await answer.unlink(msgspec.structs.replace(asking, dry_run=False)))
+        entry = world.links[-1]
+        assert (done["order"], entry["call"], entry["a"]) == (entry["order"], "unlink", mine)
+        for answered in (foretold, done):
+            del answered["asked_at"], answered["order"], answered["dry_run"]
+        same(done, foretold)
+        gone = held - {link["order"] for link in twin.held(world)}
+        assert gone == {link["order"] for link in done["removed"] + done["left_out"]}
+        persons = [int(one["id"][2:], 16) for one in done["persons"]]
+        assert len(persons) > 1
+        assert sum(len(twin.members(world, one)) for one in persons) == len(own)
+        for one, actor in zip(done["persons"], persons, strict=True):
+            same(one, twin.person(world, actor))
+            entries = plain(await answer.timeline(Timeline(project=project, actor=actor, limit=1000)))["entries"]
+            assert f"link:{entry['order']}" in [found["id"] for found in entries]
+            for found in entries:
+                del found["summary"]
+            same(entries, twin.timeline(world, actor))

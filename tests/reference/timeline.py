@@ -34,17 +34,48 @@ def accepted(world: World) -> list[dict]:
     return sorted((link for link in world.links if not link["refused"]), key=lambda link: link["order"])
 
 
-def members(world: World, actor: int) -> set[int]:
-    """Every actor that accepted links tie to this one."""
+def tied(links: list[dict], actor: int) -> set[int]:
+    """Every actor that these links tie to this one."""
     found = {actor}
     while True:
         more = set(found)
-        for link in accepted(world):
-            if link["call"] != "user" and {link["a"], link["b"]} & found:
+        for link in links:
+            if {link["a"], link["b"]} & found:
                 more |= {link["a"], link["b"]}
         if more == found:
             return found
         found = more
+
+
+def held(world: World, before: float = math.inf) -> list[dict]:
+    """The links that hold after the whole log, or after what lies before a place in it: its entries one by one."""
+    links: list[dict] = []
+    apart: set[frozenset[int]] = set()
+    for entry in accepted(world):
+        a, b = entry["a"], entry["b"]
+        if entry["order"] >= before or entry["call"] == "user":
+            continue
+        if entry["call"] == "merge":
+            apart -= {frozenset((one, other)) for one in tied(links, a) for other in tied(links, b)}
+        if entry["call"] != "unlink":
+            links.append(entry)
+            continue
+        own = tied(links, a)
+        apart |= {frozenset((a, other)) for other in ([b] if b else own - {a})}
+        again: list[dict] = []
+        for link in links:
+            ends = {link["a"], link["b"]}
+            taken = ends == {a, b} if b else a in ends
+            joined = tied(again, link["a"]) | tied(again, link["b"])
+            if not (ends <= own and (taken or any(pair <= joined for pair in apart))):
+                again.append(link)
+        links = again
+    return links
+
+
+def members(world: World, actor: int) -> set[int]:
+    """Every actor of its person."""
+    return tied(held(world), actor)
 
 
 def person_number(world: World, actor: int) -> int:
@@ -70,6 +101,8 @@ def sights(world: World, own: set[int]) -> dict[str, list[tuple[int, str]]]:
         found.setdefault(id_, []).append((at, kind))
 
     for link in accepted(world):
+        if link["call"] in ("merge", "unlink"):
+            continue
         kinds = {"identify": ("anonymous", "user"), "event": ("anonymous", "user"), "user": ("user", "")}
         kind = kinds.get(link["call"], ("unknown", "unknown"))
         if link["a"] in own:
@@ -94,9 +127,18 @@ def sights(world: World, own: set[int]) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
-def trait_values(world: World, own: set[int], before: tuple[int, str] | None = None, *, also: bool = False) -> dict:
-    """Present traits; or as they were before (also: with) the call at (time, event id)."""
+def trait_values(
+    world: World,
+    own: set[int],
+    before: tuple[int, str] | None = None,
+    *,
+    also: bool = False,
+    as_of: float | None = None,
+) -> dict:
+    """Present traits; or as they were before (also: with) the call at (time, event id), or as of a millisecond."""
     said = [trait for trait in world.traits if trait["actor"] in own]
+    if as_of is not None:
+        said = [trait for trait in said if trait["occurred_at"] <= as_of]
     if before is not None:
         said = [t for t in said if (at := (t["occurred_at"], t["event_id"])) < before or (also and at == before)]
     values = {}
@@ -136,11 +178,11 @@ def exists(world: World, own: set[int]) -> bool:
     return (
         any(event["actor"] in own for event in counted(world))
         or any(trait["actor"] in own for trait in world.traits)
-        or any({link["a"], link["b"]} & own for link in accepted(world))
+        or any({link["a"], link["b"]} & own for link in accepted(world) if link["call"] not in ("merge", "unlink"))
     )
 
 
-def person(world: World, actor: int, ids_max: int | None = None) -> dict | None:
+def person(world: World, actor: int, ids_max: int | None = None, as_of: float | None = None) -> dict | None:
     own = members(world, actor)
     if not exists(world, own):
         return None
@@ -190,20 +232,20 @@ def person(world: World, actor: int, ids_max: int | None = None) -> dict | None:
             for id_ in order[:ids_max]
         ],
         "ids_count": len(seen),
-        "traits": trait_values(world, own),
+        "traits": trait_values(world, own, as_of=as_of),
         "first_seen": when(min(times)),
         "last_seen": when(max(times)),
         "events": sum(event["actor"] in own and event["call"] != "group" for event in counted(world)),
     }
 
 
-def everyone(world: World) -> dict[int, dict]:
+def everyone(world: World, as_of: float | None = None) -> dict[int, dict]:
     """Every person by number."""
     actors = {event["actor"] for event in world.events} | {trait["actor"] for trait in world.traits}
     actors |= {link[side] for link in world.links for side in ("a", "b") if link[side]}
     found = {}
     for actor in actors:
-        one = person(world, actor, 10)
+        one = person(world, actor, 10, as_of)
         if one is not None:
             found[person_number(world, actor)] = one
     return found
@@ -221,9 +263,16 @@ def json_has(value: object, search: str) -> bool:
     return has(spelled(value), spelled(search)[1:-1])
 
 
-def people(world: World, *, search: str = "", identified: bool | None = None, sort: str = "-last_seen") -> list[dict]:
+def people(
+    world: World,
+    *,
+    search: str = "",
+    identified: bool | None = None,
+    sort: str = "-last_seen",
+    as_of: float | None = None,
+) -> list[dict]:
     found = []
-    for actor, one in everyone(world).items():
+    for actor, one in everyone(world, as_of).items():
         own = members(world, actor)
         if identified is not None and bool(one["user_ids"]) != identified:
             continue
@@ -317,7 +366,12 @@ def timeline(
             changes={key: {"from": before.get(key), "to": after.get(key)} for key in keys},
         )
     for link in world.links:
-        if link["call"] == "user" or not {link["a"], link["b"]} & own or event is not None:
+        if link["call"] == "user" or event is not None:
+            continue
+        mine = {link["a"], link["b"]} & own
+        if link["call"] == "unlink" and not link["b"]:
+            mine = tied(held(world, before=link["order"]), link["a"]) & own
+        if not mine:
             continue
         if search and not any(has(link[name], search) for name in ("a_id", "b_id", "call")):
             continue
@@ -330,7 +384,7 @@ def timeline(
             anonymous_id=link["a_id"] if both else None,
             session_id=None,
             a=link["a_id"],
-            b=link["b_id"],
+            b=link["b_id"] or None,
             call=link["call"],
             refused=link["refused"] or None,
         )
@@ -339,3 +393,9 @@ def timeline(
     kept = [item for item in entries if low <= item[0][0] < high]
     kept.sort(key=lambda item: item[0], reverse=order == "desc")
     return [entry for _, entry in kept]
+
+
+def refusals(world: World, own: set[int] | None = None) -> list[dict]:
+    """Refused entries of everyone or of one person, newest first."""
+    found = [link for link in world.links if link["refused"] and (own is None or {link["a"], link["b"]} & own)]
+    return sorted(found, key=lambda link: -link["order"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
@@ -11,7 +12,7 @@ import httpx
 import pytest
 import trio
 from engine import opened_store
-from histories import History, insert
+from histories import Collector, History, insert
 from hypercorn.config import Config
 from hypercorn.trio import serve
 
@@ -36,17 +37,18 @@ class Keys:
         self.logins = {"once": "session-1"}
         self.sessions = {"session-1", "session-2"}
         self.away = False
+        self.project = PROJECT
 
     async def check_read_key(self, key: str) -> Project | None:
         if self.away:
             raise ControlError("Postgres is away: try again")
-        return Project(PROJECT, "Shop", "Europe/Berlin") if key == "read-key" else None
+        return Project(self.project, "Shop", "Europe/Berlin") if key == "read-key" else None
 
     async def redeem_login(self, token: str) -> str | None:
         return self.logins.pop(token, None)
 
     async def check_session(self, session: str) -> Project | None:
-        return Project(PROJECT, "Shop", "Europe/Berlin") if session in self.sessions else None
+        return Project(self.project, "Shop", "Europe/Berlin") if session in self.sessions else None
 
     async def end_session(self, session: str) -> None:
         self.sessions.discard(session)
@@ -61,6 +63,7 @@ class Console:
     def __init__(self, history: History) -> None:
         self.history = history
         self.keys = Keys()
+        self.keys.project = history.project
         self.stored = Stored(BEGAN, complete=True)
         self.health = Health(True)
         self.answer: Answer | None = None
@@ -73,7 +76,9 @@ class Console:
         async def statistics() -> dict[str, object]:
             return self.statistics
 
-        self.answer = Answer(await opened_store(), wait_stored=wait_stored, actor=self.history.graph.actor)
+        store = await opened_store()
+        self.collector = Collector(self.history, store, BEGAN + 10_000)
+        self.answer = Answer(store, wait_stored=wait_stored, actor=self.history.graph.actor, collector=self.collector)
         self.app = console(
             asker=self.answer, access=self.keys, health=lambda: self.health, statistics=statistics,
             collector="http://127.0.0.1:7080",
@@ -85,6 +90,7 @@ class Console:
 
 
 _opened: Console | None = None
+_projects = itertools.count(PROJECT + 100)
 
 
 def world() -> History:
@@ -143,7 +149,8 @@ async def test_shapes_are_those_that_programs_rely_on():
         assert list(person["ids"][0]) == ["id", "kind", "first_seen", "last_seen"]
         one = (await client.get("/v1/people?distinct_id=anon-1")).json()
         assert one["person"] == person
-        assert list(one) == ["person", "asked_at"]
+        assert list(one) == ["person", "links_refused", "asked_at"]
+        assert one["links_refused"] == 1
         timeline = (await client.get("/v1/timeline?distinct_id=anon-1")).json()
         assert list(timeline) == ["person", "entries", "next", "asked_at", "left_out"]
         common = [
@@ -202,6 +209,21 @@ async def test_every_actor_answers_with_its_person():
         ("/v1/timeline?distinct_id=user_123&from=yesterday", 400, "invalid_from", "from"),
         ("/v1/timeline?distinct_id=user_123&to=2026-02-30", 400, "invalid_to", "to"),
         ("/v1/timeline?distinct_id=user_123&cursor=forged", 400, "invalid_cursor", "cursor"),
+        ("/v1/timeline?distinct_id=user_123&as_of=event", 400, "invalid_as_of", "as_of"),
+        ("/v1/people?as_of=2026-02-30", 400, "invalid_as_of", "as_of"),
+        ("/v1/people?distinct_id=user_123&as_of=now", 400, "invalid_as_of", "as_of"),
+        ("/v1/people/p_0000000000000001?as_of=now", 400, "invalid_as_of", "as_of"),
+        ("/v1/identity/refusals?limit=0", 400, "invalid_limit", "limit"),
+        ("/v1/identity/refusals?cursor=forged", 400, "invalid_cursor", "cursor"),
+        ("/v1/identity/refusals?distinct_id=nobody", 404, "not_found", None),
+        ("/v1/identity/refusals?sort=order", 400, "unknown_parameter", "sort"),
+        ("/v1/identity/explain", 400, "invalid_parameter", "a"),
+        ("/v1/identity/explain?a=anon-1", 400, "invalid_parameter", "b"),
+        ("/v1/identity/explain?a=anon-1&b=", 400, "invalid_parameter", "b"),
+        ("/v1/identity/explain?a=anon-1&b=user_123&stale=ok", 400, "unknown_parameter", "stale"),
+        ("/v1/identity/explain?a=anon-1&b=nobody", 404, "unknown_id", "b"),
+        ("/v1/identity/explain?a=nobody&b=nobody", 404, "unknown_id", "a"),
+        ("/v1/identity/explain?a=anon-1&b=bob", 404, "not_linked", None),
         ("/v1/nothing", 404, "not_found", None),
     ],
 )
@@ -221,6 +243,62 @@ async def test_only_reading():
             answer = await client.request(method, "/v1/people")
             assert answer.status_code == 405
             assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
+async def test_traits_as_they_were():
+    async with opened() as (made, client):
+        moment = "2023-11-14T22:13:23.000Z"
+        person = f"p_{made.history.actor('user_123'):016x}"
+        for path in ("/v1/people?distinct_id=anon-1", f"/v1/people/{person}?", "/v1/timeline?distinct_id=user_123"):
+            now = (await client.get(path)).json()
+            assert "as_of" not in now
+            found = (await client.get(f"{path}&as_of={moment}")).json()
+            assert (found["as_of"], found["person"]) == (moment, now["person"])
+            assert found.get("entries") == now.get("entries")
+            before = (await client.get(f"{path}&as_of=2023-11-14T22:13:22.999Z")).json()
+            assert before["person"] == {**now["person"], "traits": {}}
+            # Midnight in Berlin is an hour before midnight in Greenwich, and 47 minutes after.
+            assert (await client.get(f"{path}&as_of=2023-11-15")).json()["as_of"] == "2023-11-14T23:00:00.000Z"
+        for as_of, count in (("2023-11-14", 0), ("2023-11-15", 1)):
+            listed = (await client.get(f"/v1/people?search=free&as_of={as_of}")).json()
+            assert listed["count"] == count
+            assert [one["traits"]["plan"] for one in listed["people"]] == ["free"] * count
+
+
+async def test_why_two_ids_are_one_person():
+    async with opened() as (made, client):
+        found = (await client.get("/v1/identity/explain?a=user_123&b=anon-1")).json()
+        assert list(found) == ["a", "b", "links", "person", "asked_at"]
+        (link,) = found.pop("links")
+        del found["asked_at"]
+        assert found == {"a": "user_123", "b": "anon-1", "person": f"p_{made.history.actor('user_123'):016x}"}
+        assert list(link) == [
+            "order", "call", "a", "b", "occurred_at", "received_at", "transport", "platform", "event_id"
+        ]  # fmt: skip
+        assert (link["call"], link["a"], link["b"]) == ("identify", "anon-1", "user_123")
+        assert link["occurred_at"] == "2023-11-14T22:13:23.000Z"
+        itself = (await client.get("/v1/identity/explain?a=anon-1&b=anon-1")).json()
+        assert (itself["links"], itself["person"]) == ([], found["person"])
+        told = (await client.get("/v1/identity/explain?a=anon-1&b=bob")).json()["error"]["message"]
+        for part in (found["person"], "user_123", f"p_{made.history.actor('bob'):016x}", "'bob'"):
+            assert part in told
+        made.collector.away = True
+        away = await client.get("/v1/identity/explain?a=user_123&b=anon-1")
+        assert (away.status_code, away.json()["error"]["code"]) == (503, "unavailable")
+        assert int(away.headers["retry-after"]) > 0
+
+
+async def test_what_was_refused():
+    async with opened() as (_, client):
+        found = (await client.get("/v1/identity/refusals")).json()
+        assert list(found) == ["refusals", "counts", "next", "asked_at"]
+        (refused,) = found["refusals"]
+        assert list(refused)[-1] == "refused"
+        assert (refused["a"], refused["b"], refused["refused"]) == ("anon-1", "bob", "both_identified")
+        assert found["counts"] == {"both_identified": 1}
+        for id_, count in (("anon-1", 1), ("user_123", 1), ("bob", 1), ("odd *", 0)):
+            one = (await client.get(f"/v1/identity/refusals?distinct_id={id_}")).json()
+            assert (len(one["refusals"]), sum(one["counts"].values())) == (count, count)
 
 
 async def test_hostile_text_finds_itself_and_nothing_else():
@@ -322,6 +400,234 @@ async def test_a_login_leads_nowhere_else(target):
     async with opened() as (_, client):
         answer = await client.get(f"/login?token=once&next={quote(target, safe='')}")
         assert answer.headers["location"] == "/people"
+
+
+# Taking apart and merging.
+
+
+@asynccontextmanager
+async def joined():
+    """A console of its own over a small world, for tests that change it. ann's phone is also bob's; cat is alone."""
+    history = History(next(_projects))
+    history.track("page_view", anonymous="phone", at=BEGAN)
+    history.identify("ann", "phone", at=BEGAN + 1000, traits=[("plan", "set", '"pro"')])
+    history.alias("ann", "bob", at=BEGAN + 2000, secret=True)
+    history.identify("bob", "laptop", at=BEGAN + 3000, traits=[("plan", "set", '"free"')])
+    history.track("page_view", user="cat", at=BEGAN + 4000)
+    history.track("page_view", anonymous="visitor", at=BEGAN + 5000)
+    await insert(await opened_store(), history)
+    made = Console(history)
+    async with await made.open() as client:
+        yield made, client
+
+
+def ids_of(person: dict) -> list[str]:
+    return sorted(one["id"] for one in person["ids"])
+
+
+async def test_two_ids_are_taken_apart():
+    async with joined() as (made, client):
+        before = (await client.get("/v1/people?distinct_id=phone")).json()["person"]
+        assert ids_of(before) == ["ann", "bob", "laptop", "phone"]
+        body = {"a": "ann", "b": "bob"}
+        foretold = (await client.post("/v1/identity/unlink", json={**body, "dry_run": True})).json()
+        assert list(foretold) == ["persons", "removed", "left_out", "order", "dry_run", "asked_at"]
+        assert (foretold["order"], foretold["dry_run"]) == (None, True)
+        assert (await client.get("/v1/people?distinct_id=phone")).json()["person"] == before
+        done = (await client.post("/v1/identity/unlink", json=body)).json()
+        assert (done["persons"], done["removed"]) == (foretold["persons"], foretold["removed"])
+        assert [ids_of(one) for one in done["persons"]] == [["ann", "phone"], ["bob", "laptop"]]
+        assert [one["traits"]["plan"] for one in done["persons"]] == ["pro", "free"]
+        (removed,) = done["removed"]
+        assert (removed["call"], removed["a"], removed["b"]) == ("alias", "ann", "bob")
+        assert done["left_out"] == []
+        for id_, person in (("phone", done["persons"][0]), ("laptop", done["persons"][1])):
+            assert (await client.get(f"/v1/people?distinct_id={id_}")).json()["person"] == person
+            timeline = (await client.get(f"/v1/timeline?distinct_id={id_}")).json()
+            (entry,) = [one for one in timeline["entries"] if one.get("call") == "unlink"]
+            assert entry["id"] == f"link:{done['order']}"
+            assert (entry["a"], entry["b"], entry["refused"], entry["transport"]) == ("ann", "bob", None, "console")
+            assert (entry["event_id"], entry["summary"]) == ("", "unlink ann from bob")
+        # What the person was called before answers still, with whoever owns it now.
+        for name in ("ann", "phone", "bob", "laptop"):
+            old = f"p_{made.history.actor(name):016x}"
+            owner = done["persons"][0 if name in ("ann", "phone") else 1]["id"]
+            assert (await client.get(f"/v1/people/{old}")).json()["person"]["id"] == owner
+        why = await client.get("/v1/identity/explain?a=phone&b=laptop")
+        assert (why.status_code, why.json()["error"]["code"]) == (404, "not_linked")
+        again = await client.post("/v1/identity/unlink", json=body)
+        assert (again.status_code, again.json()["error"]["code"]) == (404, "not_linked")
+        made.history.identify("ann", "laptop", at=BEGAN + 9000)
+        await insert(await opened_store(), made.history)
+        (refused,) = (await client.get("/v1/identity/refusals?distinct_id=laptop")).json()["refusals"]
+        assert refused["refused"] == "unlinked_by_hand"
+        merged = (await client.post("/v1/identity/merge", json=body)).json()
+        assert list(merged) == ["person", "order", "asked_at"]
+        assert ids_of(merged["person"]) == ids_of(before)
+        assert merged["order"] > done["order"]
+        for name in ("ann", "phone", "bob", "laptop"):
+            timeline = (await client.get(f"/v1/people/p_{made.history.actor(name):016x}/timeline")).json()
+            assert timeline["person"] == merged["person"]
+            assert [one["call"] for one in timeline["entries"] if one.get("transport") == "console"] == [
+                "merge", "unlink"
+            ]  # fmt: skip
+
+
+async def test_one_id_is_taken_out_of_its_person():
+    async with joined() as (_, client):
+        done = (await client.post("/v1/identity/unlink", json={"distinct_id": "ann"})).json()
+        assert sorted(map(ids_of, done["persons"])) == [["ann"], ["bob", "laptop"], ["phone"]]
+        assert [(one["a"], one["b"]) for one in done["removed"]] == [("phone", "ann"), ("ann", "bob")]
+        for id_ in ("ann", "phone", "laptop"):
+            entries = (await client.get(f"/v1/timeline?distinct_id={id_}")).json()["entries"]
+            (entry,) = [one for one in entries if one.get("call") == "unlink"]
+            assert (entry["a"], entry["b"], entry["summary"]) == ("ann", None, "unlink ann from all others")
+        entries = (await client.get("/v1/timeline?distinct_id=cat")).json()["entries"]
+        assert [one["type"] for one in entries] == ["event"]
+
+
+async def test_a_visitor_of_whom_no_call_said_who_it_is_can_be_merged():
+    async with joined() as (_, client):
+        merged = (await client.post("/v1/identity/merge", json={"a": "visitor", "b": "cat"})).json()
+        assert ids_of(merged["person"]) == ["cat", "visitor"]
+        assert (merged["person"]["user_id"], merged["person"]["events"]) == ("cat", 2)
+        again = (await client.post("/v1/identity/merge", json={"a": "cat", "b": "visitor"})).json()
+        assert (again["order"], again["person"]) == (None, merged["person"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code", "field"),
+    [
+        ("unlink", b"", 400, "invalid_json", None),
+        ("unlink", b"[]", 400, "invalid_json", None),
+        ("unlink", b"{", 400, "invalid_json", None),
+        ("unlink", b'{"a": "\\ud800", "b": "ann"}', 400, "invalid_json", None),
+        ("unlink", b"\xff", 400, "invalid_json", None),
+        ("unlink", b"[" * 60_000, 400, "invalid_json", None),
+        ("unlink", {}, 400, "missing_field", "a"),
+        ("unlink", {"a": "ann"}, 400, "missing_field", "b"),
+        ("unlink", {"a": "ann", "b": None}, 400, "missing_field", "b"),
+        ("unlink", {"a": "ann", "b": ""}, 400, "invalid_field", "b"),
+        ("unlink", {"a": "ann", "b": "x" * 513}, 400, "invalid_field", "b"),
+        ("unlink", {"a": "ann", "b": ["bob"]}, 400, "invalid_field", "b"),
+        ("unlink", {"a": "ann", "b": True}, 400, "invalid_field", "b"),
+        ("unlink", {"a": "ann", "b": "bob", "dry_run": "yes"}, 400, "invalid_field", "dry_run"),
+        ("unlink", {"a": "ann", "b": "bob", "dryrun": True}, 400, "invalid_field", "dryrun"),
+        ("unlink", {"distinct_id": "ann", "b": "bob"}, 400, "invalid_field", "b"),
+        ("unlink", {"distinct_id": "nobody"}, 404, "unknown_id", "distinct_id"),
+        ("unlink", {"distinct_id": "cat"}, 404, "not_linked", None),
+        ("unlink", {"a": "ann", "b": "nobody"}, 404, "unknown_id", "b"),
+        ("unlink", {"a": "ann", "b": "cat"}, 404, "not_linked", None),
+        ("unlink", {"a": "ann", "b": "ann"}, 400, "self_link", None),
+        ("merge", {"a": "ann"}, 400, "missing_field", "b"),
+        ("merge", {"a": "ann", "b": "bob", "dry_run": True}, 400, "invalid_field", "dry_run"),
+        ("merge", {"a": "nobody", "b": "ann"}, 404, "unknown_id", "a"),
+        ("merge", {"a": "ann", "b": "ann"}, 400, "self_link", None),
+        ("merge", b"{" + b" " * 65_536 + b"}", 413, "too_large", None),
+    ],
+)
+async def test_what_is_wrong_with_a_body_is_named_and_nothing_is_done(path, body, status, code, field):
+    async with joined() as (made, client):
+        before = len(made.history.world.links)
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json; charset=utf-8"}
+        answer = await client.post(f"/v1/identity/{path}", content=content, headers=headers)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["field"]) == (status, code, field)
+        assert error["message"]
+        assert not [link for link in made.history.world.links[before:] if not link["refused"]]
+
+
+async def test_an_illegal_id_and_too_many_ids_are_refused():
+    async with joined() as (made, client):
+        made.history.track("page_view", anonymous="null", at=BEGAN)
+        for number in range(498):
+            made.history.identify("cat", f"device-{number}", at=BEGAN)
+        await insert(await opened_store(), made.history)
+        for a, b, status, code in (("null", "ann", 400, "illegal_id"), ("cat", "ann", 409, "too_many_ids")):
+            answer = await client.post("/v1/identity/merge", json={"a": a, "b": b})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+        counts = (await client.get("/v1/identity/refusals")).json()["counts"]
+        assert counts == {"illegal_id": 1, "too_many_ids": 1}
+
+
+async def test_numbers_are_ids_as_when_they_are_sent():
+    async with joined() as (made, client):
+        made.history.identify("42", "tablet", at=BEGAN)
+        await insert(await opened_store(), made.history)
+        done = (await client.post("/v1/identity/unlink", json={"a": 42, "b": "tablet"})).json()
+        assert [ids_of(one) for one in done["persons"]] == [["42"], ["tablet"]]
+
+
+async def test_a_body_must_say_that_it_is_json():
+    async with joined() as (_, client):
+        body = json.dumps({"a": "ann", "b": "bob"}).encode()
+        for type_ in ("", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"):
+            answer = await client.post("/v1/identity/unlink", content=body, headers={"Content-Type": type_})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
+        for method in ("GET", "PUT", "DELETE"):
+            answer = await client.request(method, "/v1/identity/unlink")
+            assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+            assert "POST" in answer.json()["error"]["message"]
+
+
+FOREIGN = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://localhost:3000"},
+    {"Origin": "http://localhost:7081", "Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site"},
+]
+OURS = [{"Origin": "http://localhost:7081"}, {"Sec-Fetch-Site": "same-origin"}, {}]
+
+
+async def test_with_a_login_only_our_own_pages_change_anything():
+    async with joined() as (made, client):
+        person = f"p_{made.history.actor('ann'):016x}"
+        del client.headers["Authorization"]
+        made.keys.project = made.history.project
+        client.cookies.set("pugd_7081", "session-1")
+        form = {"a": "ann", "b": "bob"}
+        before = len(made.history.world.links)
+        for headers in FOREIGN:
+            for path in ("/v1/identity/unlink", "/v1/identity/merge"):
+                answer = await client.post(path, json=form, headers=headers)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+            for path in (f"/people/{person}/unlink", f"/people/{person}/merge"):
+                answer = await client.post(path, data=form, headers=headers)
+                assert answer.status_code == 403
+                harmless(Page(answer.text))
+            assert (await client.get("/v1/people", headers=headers)).status_code == 200
+        assert len(made.history.world.links) == before
+        for headers in OURS:
+            assert (await client.post("/v1/identity/unlink", json=form, headers=headers)).status_code == 200
+            answer = await client.post(f"/people/{person}/merge", data=form, headers=headers)
+            assert (answer.status_code, answer.headers["location"]) == (303, f"/people/{person}")
+        client.cookies.clear()
+        for path in ("/v1/identity/unlink", f"/people/{person}/unlink"):
+            assert (await client.post(path, json=form)).status_code == 401
+
+
+async def test_a_program_with_a_key_may_come_from_anywhere():
+    async with joined() as (_, client):
+        for headers in FOREIGN[:1]:
+            answer = await client.post("/v1/identity/unlink", json={"a": "ann", "b": "bob"}, headers=headers)
+            assert answer.status_code == 200
+
+
+async def test_the_collector_is_away_or_the_store_is_behind():
+    async with joined() as (made, client):
+        body = {"a": "ann", "b": "bob"}
+        made.collector.away = True
+        for path in ("unlink", "merge"):
+            answer = await client.post(f"/v1/identity/{path}", json=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+        made.collector.away = False
+        made.stored = Stored(BEGAN, complete=False)
+        before = len(made.history.world.links)
+        assert (await client.post("/v1/identity/unlink", json=body)).status_code == 503
+        assert len(made.history.world.links) == before, "nothing is done that cannot be told"
 
 
 # When something is away.
@@ -440,7 +746,7 @@ class Page(HTMLParser):
 ALLOWED = {
     *("html", "head", "meta", "title", "link", "body", "header", "a", "svg", "path", "circle", "b", "nav", "span"),
     *("form", "button", "main", "p", "div", "h1", "h2", "dl", "dt", "dd", "time", "aside", "section", "ul", "ol", "li"),
-    *("details", "summary", "bdi", "input", "label", "select", "option", "code", "pre", "i", "s", "em"),
+    *("details", "summary", "bdi", "input", "label", "select", "option", "code", "pre", "i", "s", "em", "article"),
 }
 
 
@@ -514,6 +820,103 @@ async def test_a_timeline():
             harmless(Page(wrong.text))
 
 
+async def test_pages_explain_unlink_and_merge():
+    async with joined() as (made, client):
+        person = f"p_{made.history.actor('ann'):016x}"
+        page = Page((await client.get(f"/people/{person}")).text)
+        harmless(page)
+        unlink = [link["href"] for link in page.of("a") if "/unlink" in (link["href"] or "")]
+        assert unlink == [f"/people/{person}/unlink?distinct_id={id_}" for id_ in ("ann", "bob", "phone", "laptop")]
+        assert [form["action"] for form in page.of("form")][1:4] == [
+            f"/people/{person}/why", f"/people/{person}/merge", f"/people/{person}"
+        ]  # fmt: skip
+        why = Page((await client.get(f"/people/{person}/why?a=phone&b=laptop")).text)
+        harmless(why)
+        assert "an identify call" in why.text
+        assert "an alias call" in why.text
+        assert [li["class"] for li in why.of("li")] == ["id", "step", "id", "step", "id", "step", "id"]
+        (apart,) = [link["href"] for link in why.of("a", "button")]
+        assert apart == f"/people/{person}/unlink?a=phone&b=laptop"
+        before = len(made.history.world.links)
+        preview = Page((await client.get(unlink[0])).text)
+        harmless(preview)
+        assert "3 persons would result" in preview.text
+        assert len(preview.of("article")) == 3
+        assert len(made.history.world.links) == before, "looking does nothing"
+        (form,) = preview.of("form")[1:]
+        assert (form["method"], form["action"]) == ("post", f"/people/{person}/unlink")
+        fields = {field["name"]: field["value"] for field in preview.of("input")}
+        answer = await client.post(form["action"], data=fields)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/people/{person}")
+        alone = Page((await client.get(f"/people/{person}")).text)
+        assert "Taken apart by hand ann from all other ids" in alone.text
+        assert not [link for link in alone.of("a") if "/unlink" in (link["href"] or "")]
+        phone = f"p_{made.history.actor('phone'):016x}"
+        both = Page((await client.get(f"/people/{phone}/merge?a=phone&b=ann")).text)
+        harmless(both)
+        assert "Make phone and ann one person?" in both.text
+        fields = {field["name"]: field["value"] for field in both.of("input")}
+        answer = await client.post(f"/people/{phone}/merge", data=fields)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/people/{person}")
+        merged = Page((await client.get(f"/people/{person}")).text)
+        assert "Merged by hand phone and ann" in merged.text
+        already = Page((await client.get(f"/people/{phone}/merge?a=phone&b=ann")).text)
+        assert "are one person already" in already.text
+        redirect = await client.get(f"/people/{phone}")
+        assert redirect.headers["location"] == f"/people/{person}"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("why?a=phone&b=cat", 404, "Not one person"),
+        ("why?a=phone&b=nobody", 404, "Nobody by that id"),
+        ("why?a=phone", 400, "That cannot be asked"),
+        ("unlink", 400, "That cannot be asked"),
+        ("unlink?distinct_id=cat", 404, "Not one person"),
+        ("unlink?distinct_id=%3Cb%3E", 404, "<b>"),
+        ("merge?a=phone&b=%3Cb%3E", 404, "<b>"),
+        ("merge?a=phone&b=", 400, "That cannot be asked"),
+    ],
+)
+async def test_pages_say_what_is_wrong(path, status, text):
+    async with joined() as (made, client):
+        answer = await client.get(f"/people/p_{made.history.actor('ann'):016x}/{path}")
+        page = Page(answer.text)
+        harmless(page)
+        assert answer.status_code == status
+        assert text in page.text
+
+
+async def test_a_page_of_traits_as_they_were():
+    async with opened() as (made, client):
+        path = f"/people/p_{made.history.actor('user_123'):016x}"
+        now, then = [Page((await client.get(path + said)).text) for said in ("", "?as_of=2023-11-14")]
+        assert "as of 14 Nov 2023, 00:00" in then.text
+        assert "None at that time." in then.text
+        assert "as of 14 Nov" not in now.text
+        harmless(then)
+
+
+async def test_hostile_ids_on_the_pages_that_change_something():
+    async with joined() as (made, client):
+        for text in HOSTILE:
+            made.history.identify("ann", text, at=BEGAN)
+        await insert(await opened_store(), made.history)
+        path = f"/people/p_{made.history.actor('ann'):016x}"
+        person = Page((await client.get(path)).text)
+        harmless(person)
+        for text in HOSTILE[:-1]:
+            asked = quote(text, safe="")
+            assert f"{path}/unlink?distinct_id={asked}" in [link["href"] for link in person.of("a")]
+            for page in (f"why?a={asked}&b=laptop", f"unlink?distinct_id={asked}", f"merge?a={asked}&b=cat"):
+                answer = await client.get(f"{path}/{page}")
+                assert answer.status_code == 200, (text, answer.text)
+                shown = Page(answer.text)
+                harmless(shown)
+                assert text.strip() in "".join(shown.texts)
+
+
 async def test_a_newcomer_is_told_how_to_begin():
     async with opened() as (made, client):
 
@@ -552,7 +955,7 @@ async def test_every_answer_keeps_a_browser_to_ourselves():
             assert "default-src 'self'" in headers["content-security-policy"]
             assert "script-src 'none'" in headers["content-security-policy"]
             assert headers["x-content-type-options"] == "nosniff"
-            assert headers["referrer-policy"] == "no-referrer"
+            assert headers["referrer-policy"] == "same-origin"
 
 
 async def test_served_by_hypercorn():
