@@ -906,7 +906,7 @@ async def test_hostile_ids_on_the_pages_that_change_something():
         path = f"/people/p_{made.history.actor('ann'):016x}"
         person = Page((await client.get(path)).text)
         harmless(person)
-        for text in HOSTILE[:-1]:
+        for text in filter(str.strip, HOSTILE):  # a blank id is never linked
             asked = quote(text, safe="")
             assert f"{path}/unlink?distinct_id={asked}" in [link["href"] for link in person.of("a")]
             for page in (f"why?a={asked}&b=laptop", f"unlink?distinct_id={asked}", f"merge?a={asked}&b=cat"):
