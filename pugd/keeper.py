@@ -119,9 +119,8 @@ class Keeper:
         try:
             return await commands.ask(self._directory.collector_socket, do, **arguments)
         except commands.CommandError as error:
-            raise CollectorAwayError(
-                f"The collector did not answer: {error}. It is not known whether it was done: look, then ask again."
-            ) from error
+            done = "Nothing was done" if error.code else "It is not known whether it was done: look first"
+            raise CollectorAwayError(f"{error}. {done}, and ask again in a while.") from error
 
     # -- how it is -----------------------------------------------------------------------------------------------------
 
