@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import json
+import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live.daemon import READ_KEY, Answer, Daemon, http_request
@@ -284,3 +289,119 @@ def test_the_console_is_no_place_for_events(visited: Daemon) -> None:
     connection.request("POST", "/v1/track", b"{}")
     assert connection.getresponse().status in (404, 405)
     connection.close()
+
+
+# Which ids are one person.
+
+
+def post(daemon: Daemon, path: str, body: object, **headers: str) -> Answer:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {READ_KEY}", **headers}
+    return http_request(daemon.console, "POST", path, json.dumps(body).encode(), headers)
+
+
+def done(daemon: Daemon, path: str, body: object) -> dict[str, Any]:
+    answer = post(daemon, path, body)
+    assert answer.status == 200, answer
+    said: dict[str, Any] = answer.json()
+    return said
+
+
+def ids_of(person: dict[str, Any]) -> list[str]:
+    return sorted(one["id"] for one in person["ids"])
+
+
+def test_a_wrong_link_is_explained_undone_and_stays_undone(daemon: Daemon) -> None:
+    """A shared tablet is dee's by mistake; its history goes back to a visitor, for reads at once and for ever."""
+    daemon.send("/v1/track", {"anonymousId": "tablet", "event": "search", "properties": {"$set": {"color": "red"}}})
+    daemon.send("/v1/identify", {"anonymousId": "phone-d", "userId": "dee", "traits": {"plan": "pro"}})
+    daemon.send("/v1/identify", {"anonymousId": "tablet", "userId": "dee", "messageId": "mistake"})
+    person = daemon.read("/v1/people?distinct_id=tablet")["person"]
+    assert (ids_of(person), person["traits"]) == (["dee", "phone-d", "tablet"], {"color": "red", "plan": "pro"})
+    why = daemon.read("/v1/identity/explain?a=tablet&b=phone-d")
+    assert why["person"] == person["id"]
+    assert [(link["call"], link["a"], link["b"]) for link in why["links"]] == [
+        ("identify", "tablet", "dee"), ("identify", "phone-d", "dee"),
+    ]  # fmt: skip
+    assert why["links"][0]["event_id"] == "mistake"
+    foretold = done(daemon, "/v1/identity/unlink", {"a": "tablet", "b": "dee", "dry_run": True})
+    assert daemon.read("/v1/people?distinct_id=tablet")["person"] == person
+    unlinked = done(daemon, "/v1/identity/unlink", {"a": "tablet", "b": "dee"})
+    assert unlinked["persons"] == foretold["persons"]
+    assert sorted(map(ids_of, unlinked["persons"])) == [["dee", "phone-d"], ["tablet"]]
+    assert [link["event_id"] for link in unlinked["removed"]] == ["mistake"]
+    alone = daemon.read("/v1/people?distinct_id=tablet")["person"]
+    assert (ids_of(alone), alone["traits"], alone["events"]) == (["tablet"], {"color": "red"}, 1)
+    assert daemon.read("/v1/people?distinct_id=dee")["person"]["traits"] == {"plan": "pro"}
+    assert daemon.read(f"/v1/people/{person['id']}")["person"]["user_id"] == "dee"
+    # Neither again directly nor through a third id, and both refusals are told.
+    daemon.send("/v1/identify", {"anonymousId": "tablet", "userId": "dee"})
+    daemon.send("/v1/alias", {"previousId": "tablet", "anonymousId": "other"})
+    daemon.send("/v1/alias", {"previousId": "other", "userId": "dee"})
+    refusals = daemon.read("/v1/identity/refusals?distinct_id=dee")
+    assert refusals["counts"] == {"unlinked_by_hand": 2}
+    assert [(one["a"], one["b"]) for one in refusals["refusals"]] == [("other", "dee"), ("tablet", "dee")]
+    assert daemon.read("/v1/people?distinct_id=dee")["links_refused"] == 2
+    assert ids_of(daemon.read("/v1/people?distinct_id=tablet")["person"]) == ["other", "tablet"]
+    for id_ in ("tablet", "phone-d"):
+        (entry,) = [one for one in daemon.entries(id_) if one.get("call") == "unlink"]
+        assert (entry["id"], entry["transport"]) == (f"link:{unlinked['order']}", "console")
+    merged = done(daemon, "/v1/identity/merge", {"a": "other", "b": "dee"})
+    assert ids_of(merged["person"]) == ["dee", "other", "phone-d", "tablet"]
+    assert daemon.read("/v1/people?distinct_id=tablet")["person"] == merged["person"]
+    daemon.kill("collector")
+    daemon.wait_ready()
+    again = done(daemon, "/v1/identity/unlink", {"distinct_id": "dee", "dry_run": True})
+    assert sorted(map(ids_of, again["persons"])) == [["dee"], ["other", "tablet"], ["phone-d"]]
+
+
+def test_events_change_traits_by_every_way_in(daemon: Daemon) -> None:
+    def event(at: str, **properties: object) -> dict[str, object]:
+        return {"event": "e", "userId": "eve", "timestamp": f"2026-10-0{at}T00:00:00.000Z", "properties": properties}
+
+    daemon.send("/v1/track", event("1", **{"$set": {"plan": "free"}, "$set_once": {"source": "ad"}, "path": "/"}))
+    daemon.send("/v1/batch", {"batch": [
+        {"type": "track", **event("2", **{"$add": {"visits": 2}, "$set_once": {"source": "mail"}})},
+        {"type": "page", **event("3", **{"$set": {"plan": "pro"}, "$add": {"visits": 1.5}})},
+    ]})  # fmt: skip
+    daemon.datagram(event("4", **{"$unset": ["source"], "$add": {"visits": 1}}))
+    daemon.send("/v1/identify", {"userId": "eve", "timestamp": "2026-10-05T00:00:00.000Z", "traits": {"plan": None}})
+    deadline = time.monotonic() + 10
+    while len(list(daemon.entries("eve"))) < 9 and time.monotonic() < deadline:
+        time.sleep(0.05)  # a datagram has no ack
+    person = daemon.read("/v1/people?distinct_id=eve")["person"]
+    assert (person["traits"], person["events"]) == ({"visits": 4.5}, 4)
+    for as_of, traits in (
+        ("2026-09-30", {}),
+        ("2026-10-01", {"plan": "free", "source": "ad"}),
+        ("2026-10-01T23:59:59.999Z", {"plan": "free", "source": "ad"}),
+        ("2026-10-02", {"plan": "free", "source": "ad", "visits": 2}),
+        ("2026-10-03", {"plan": "pro", "source": "ad", "visits": 3.5}),
+        ("2026-10-04T00:00:00Z", {"plan": "pro", "visits": 4.5}),
+        ("2026-10-05", {"visits": 4.5}),
+    ):
+        for path in ("/v1/people?distinct_id=eve", "/v1/timeline?distinct_id=eve", f"/v1/people/{person['id']}?"):
+            assert daemon.read(f"{path}&as_of={as_of}")["person"]["traits"] == traits, (path, as_of)
+    changes = [entry["changes"] for entry in daemon.entries("eve", "&order=asc") if entry["type"] == "traits"]
+    assert changes == [
+        {"plan": {"from": None, "to": "free"}, "source": {"from": None, "to": "ad"}},
+        {"source": {"from": "ad", "to": "ad"}, "visits": {"from": None, "to": 2}},
+        {"plan": {"from": "free", "to": "pro"}, "visits": {"from": 2, "to": 3.5}},
+        {"source": {"from": "ad", "to": None}, "visits": {"from": 3.5, "to": 4.5}},
+        {"plan": {"from": "pro", "to": None}},
+    ]
+
+
+def test_identity_needs_the_collector_and_says_so(visited: Daemon) -> None:
+    body = {"a": "visitor-1", "b": "user_123", "dry_run": True}
+    for headers, status in (({"Authorization": "Bearer wrong"}, 401), ({"Content-Type": "text/plain"}, 415), ({}, 200)):
+        assert post(visited, "/v1/identity/unlink", body, **headers).status == status
+    pid = visited.wait_pid("collector")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        answer = post(visited, "/v1/identity/unlink", body)
+        assert (answer.status, answer.json()["error"]["code"]) == (503, "unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+        assert visited.read("/v1/people?distinct_id=user_123")["person"]["events"] == 5, "other questions go on"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert post(visited, "/v1/identity/unlink", body).status == 200
