@@ -13,7 +13,10 @@ struct rest {
         uint32_t proof;
     };
     uint32_t rank;
-    uint64_t order;
+    union {
+        uint64_t order;
+        uint64_t extras; /* at a root */
+    };
 };
 
 _Static_assert(sizeof(struct rest) + sizeof(struct pugd_id) == PUGD_GRAPH_RECORD, "a record is an id's memory");
@@ -112,6 +115,12 @@ uint32_t pugd_graph_size(const struct pugd_graph *g, uint64_t actor)
 {
     uint32_t handle = pugd_ids_find(&g->ids, actor);
     return handle ? rest_at(g, id_at(g, handle)->person)->size : 1;
+}
+
+uint64_t pugd_graph_extras_of(const struct pugd_graph *g, uint64_t actor)
+{
+    uint32_t handle = pugd_ids_find(&g->ids, actor);
+    return handle ? rest_at(g, id_at(g, handle)->person)->extras : 0;
 }
 
 uint32_t pugd_graph_handle(const struct pugd_graph *g, uint64_t actor) { return pugd_ids_find(&g->ids, actor); }
@@ -233,13 +242,13 @@ static void extra_put(struct pugd_graph *g, uint32_t low, uint32_t high, uint64_
     g->extras += 1;
 }
 
-/* Its place in the segments stays empty for ever: links are taken out by hand, one at a time. */
-static void extra_take(struct pugd_graph *g, uint32_t low, uint32_t high)
+/* returns 1 if it was there. Its place stays empty for ever: links are taken out by hand, one at a time. */
+static int extra_take(struct pugd_graph *g, uint32_t low, uint32_t high)
 {
     uint64_t hash = pair_hash(low, high);
     struct extra_table *t = extra_table(g, hash);
     uint32_t slot = extra_slot(g, t, hash, low, high), mask = t->room - 1;
-    if (slot == t->room) return;
+    if (slot == t->room) return 0;
     *extra_at(g, t->place[slot]) = (struct extra){0, 0, 0};
     t->used -= 1;
     g->extras -= 1;
@@ -251,6 +260,7 @@ static void extra_take(struct pugd_graph *g, uint32_t low, uint32_t high)
         slot = next;
     }
     t->place[slot] = 0;
+    return 1;
 }
 
 /* ---- what changes it ---- */
@@ -323,8 +333,10 @@ int64_t pugd_graph_user(struct pugd_graph *g, uint64_t actor, uint64_t *moved, u
     rest_at(g, handle)->rank = ++g->users;
     uint32_t root = id->person, size = rest_at(g, root)->size;
     if (root == handle || rest_at(g, root)->rank) return 0;
+    uint64_t extras = rest_at(g, root)->extras;
     turn(g, handle, root, 0, 0);
     rest_at(g, handle)->size = size;
+    rest_at(g, handle)->extras = extras;
     point(g, handle, size, handle);
     return (int64_t)circle(g, handle, size, moved, 0, max);
 }
@@ -359,6 +371,7 @@ int64_t pugd_graph_link(struct pugd_graph *g, uint64_t a, uint64_t b, uint64_t o
         if (linked(g, ha, hb)) return 0;
         if (extra_reserve(g, low, high)) return -1;
         extra_put(g, low, high, order);
+        rest_at(g, keep)->extras += 1;
         return 0;
     }
     if (leads(g, give, keep)) {
@@ -373,6 +386,7 @@ int64_t pugd_graph_link(struct pugd_graph *g, uint64_t a, uint64_t b, uint64_t o
     if (kept == 1) count = circle(g, keep, 1, moved, count, max);
     count = circle(g, give, given, moved, count, max);
 
+    rest_at(g, keep)->extras += rest_at(g, give)->extras;
     turn(g, end, give, beside, order);
     point(g, give, given, keep);
     struct pugd_id *one = id_at(g, keep), *other = id_at(g, give);
@@ -395,6 +409,7 @@ uint32_t pugd_graph_links(const struct pugd_graph *g, uint64_t actor, struct pug
     uint32_t handle = pugd_ids_find(&g->ids, actor), count = 0;
     if (!handle) return 0;
     uint32_t root = id_at(g, handle)->person, size = rest_at(g, root)->size;
+    uint64_t extras = rest_at(g, root)->extras; /* yet to be met: ids are paired only as long as there are any */
     for (uint32_t i = 0; i < size; i++, handle = next_of(id_at(g, handle))) {
         const struct rest *r = rest_at(g, handle);
         if (handle != root) {
@@ -402,9 +417,8 @@ uint32_t pugd_graph_links(const struct pugd_graph *g, uint64_t actor, struct pug
                 links[count] = (struct pugd_graph_entry){r->order, id_at(g, handle)->actor, id_at(g, r->proof)->actor, 0};
             count += 1;
         }
-        if (!g->extras) continue;
         uint32_t other = next_of(id_at(g, handle));
-        for (uint32_t k = i + 1; k < size; k++, other = next_of(id_at(g, other))) {
+        for (uint32_t k = i + 1; k < size && extras; k++, other = next_of(id_at(g, other))) {
             uint32_t low = handle < other ? handle : other, high = handle < other ? other : handle;
             uint64_t hash = pair_hash(low, high);
             const struct extra_table *t = extra_table(g, hash);
@@ -414,6 +428,7 @@ uint32_t pugd_graph_links(const struct pugd_graph *g, uint64_t actor, struct pug
                 links[count] = (struct pugd_graph_entry){extra_at(g, t->place[slot])->order, id_at(g, handle)->actor,
                                                          id_at(g, other)->actor, 0};
             count += 1;
+            extras -= 1;
         }
     }
     return count;
@@ -424,13 +439,13 @@ void pugd_graph_scatter(struct pugd_graph *g, uint64_t actor)
     uint32_t handle = pugd_ids_find(&g->ids, actor);
     if (!handle) return;
     uint32_t size = rest_at(g, id_at(g, handle)->person)->size;
+    uint64_t extras = rest_at(g, id_at(g, handle)->person)->extras;
     g->joins -= size - 1;
     for (uint32_t left = size; left; left--) {
         struct pugd_id *id = id_at(g, handle);
         uint32_t next = next_of(id), other = next;
-        if (g->extras)
-            for (uint32_t k = 1; k < left; k++, other = next_of(id_at(g, other)))
-                extra_take(g, handle < other ? handle : other, handle < other ? other : handle);
+        for (uint32_t k = 1; k < left && extras; k++, other = next_of(id_at(g, other)))
+            extras -= (uint64_t)extra_take(g, handle < other ? handle : other, handle < other ? other : handle);
         id->person = handle;
         id->next = handle | (id->next & USER);
         struct rest *r = rest_at(g, handle);
@@ -603,6 +618,7 @@ static int load_ids(struct pugd_graph *g, const uint8_t *records, uint32_t count
         struct rest r = {.size = read32(p + 16), .rank = read32(p + 20), .order = read64(p + 24)};
         if (!person || person > count || !(next & ~USER) || (next & ~USER) > count) return -2;
         if (!r.size || r.size > count || r.rank > count || !r.rank != !(next & USER)) return -2;
+        if (person == handle) r.extras = 0; /* counted as they are loaded */
         id_at(g, handle)->person = person;
         id_at(g, handle)->next = next;
         *rest_at(g, handle) = r;
@@ -633,6 +649,7 @@ int pugd_graph_load(struct pugd_graph *g, const uint8_t *records, uint32_t count
         if (has_extra(g, low, high)) return -2;
         if (extra_reserve(g, low, high)) return -1;
         extra_put(g, low, high, read64(extras + 8));
+        rest_at(g, id_at(g, low)->person)->extras += 1;
     }
     return done;
 }

@@ -9,7 +9,7 @@
  *                               at a root                    at every other
  *           u32 size            ids                          u32 proof   the id beside it in the proof forest, nearer
  *                                                                        the root
- *           u64 order           0                            u64 order   the link-log place of the link between the two
+ *           u64 extras          extra links (below)          u64 order   the link-log place of the link between the two
  *
  * Root: the person's representative, which is its first user id in link-log order (the lowest rank), else its earliest
  * linked id (the lowest handle). A join points every id of the person that loses its representative at the other's, so
@@ -64,6 +64,9 @@ uint64_t pugd_graph_find(const struct pugd_graph *graph, uint64_t actor);
 
 /* How many ids its person has: 1 where it is in no link. */
 uint32_t pugd_graph_size(const struct pugd_graph *graph, uint64_t actor);
+
+/* How many extra links its person has. */
+uint64_t pugd_graph_extras_of(const struct pugd_graph *graph, uint64_t actor);
 
 /* Its handle, 0 where it is not in the graph: lower is earlier. The how-manieth user id it was, 0 where it is none. Does
  * its person own a user id? */

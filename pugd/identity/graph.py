@@ -99,6 +99,10 @@ class Graph:
         """How many ids its person has: 1 where it is in no link."""
         return int(lib.pugd_graph_size(self._graph, actor))
 
+    def extras_of(self, actor: int) -> int:
+        """How many links its person has beside those that joined it."""
+        return int(lib.pugd_graph_extras_of(self._graph, actor))
+
     def handle(self, actor: int) -> int:
         """Its number in the order in which ids entered the log; 0 where it is neither a user id nor linked."""
         return int(lib.pugd_graph_handle(self._graph, actor))
@@ -132,7 +136,7 @@ class Graph:
     def links(self, actor: int) -> list[tuple[int, int, int]]:
         """(order, a, b) of every accepted link among the ids of its person, in order; a and b as they come.
 
-        cost     the person's ids, and their square where the graph has extra links
+        cost     the person's ids, and their square where the person has extra links
         """
         room = 2 * self.size(actor)
         while True:

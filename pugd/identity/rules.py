@@ -7,7 +7,8 @@ log alone rebuilds the graph. In this order a proposal is
   2. refused `illegal_id`         where either id is on the list of ids that mean nobody;
   3. refused `self_link`          where both are one id (an event that says it twice proposes nothing);
   4. nothing new                  where both are one person already, and an event says so or a link of this very pair;
-     accepted as evidence         where any other call does: it moves nobody, and counts once a link is taken out;
+     accepted as evidence         where any other call does: it moves nobody, and counts once a link is taken out. Of
+                                  that a person has at most EVIDENCE_PER_ID times its ids: more is nothing new;
   5. refused `unlinked_by_hand`   where it would bring a pair together, through whatever third ids, that was unlinked;
   6. refused `both_identified`    where each person owns a user id: only a secret key's alias and the console may;
   7. refused `too_many_ids`       where the person would have more than `ids_max` ids;
@@ -62,6 +63,11 @@ _ANY_CASE = frozenset(
 _AS_WRITTEN = frozenset(["[object Object]", "NaN", "None", "none", "null", "0", "-1"])
 _ZEROS = re.compile(r"[0\-]+")
 """00000000-0000-0000-0000-000000000000 is what phones say that may not be tracked."""
+
+
+EVIDENCE_PER_ID = 2
+"""Links of a person beside those that joined it, for each id. So up to six ids may be linked each with each; and taking
+500 apart costs 10 ms, where all the pairs that somebody may send would cost 300 (bench/bench_unlink.py)."""
 
 
 class IllegalIds:
@@ -175,7 +181,8 @@ def propose(graph: Graph, proposal: Proposal, illegal: IllegalIds, ids_max: int 
             return outcome
         code = errors.SELF_LINK
     elif graph.find(a) == graph.find(b):
-        if call != "event" and not graph.linked(a, b):
+        evidence = call != "event" and graph.extras_of(a) < EVIDENCE_PER_ID * graph.size(a)
+        if evidence and not graph.linked(a, b):
             graph.link(a, b, _log(graph, outcome, a, b, a_id, b_id, call, ""))
         return outcome
     elif not by_hand and _apart(graph, a, b):

@@ -65,7 +65,9 @@ class Identity(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.graph = Graph(KEY)
-        self.twin = People({"null", "Anonymous"}, IDS_MAX)
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(rules, "EVIDENCE_PER_ID", 1)  # met by few ids too
+        self.twin = People({"null", "Anonymous"}, IDS_MAX, evidence=1)
         self.rows: list[model.LinkRow] = []
         self.kept = (snapshot.dump(self.graph, 0, 1), 0)
         self.order = 1
@@ -161,6 +163,9 @@ class Identity(RuleBasedStateMachine):
             for i, (user, one) in enumerate(events)
             if user and (user not in self.twin.users or (one and one not in self.twin.ids_of(user)))
         ]
+
+    def teardown(self) -> None:
+        self.patch.undo()
 
     @invariant()
     def same(self) -> None:
@@ -486,6 +491,17 @@ def test_a_link_that_says_the_same_another_way_holds_when_the_first_is_taken_out
     parts = propose(graph, "unlink", "b", secret=True).parts
     assert parts is not None
     assert (parts.persons, parts.removed, parts.left_out) == ([[a, c], [b]], [1, 2], [])
+
+
+def test_evidence_beyond_its_bound_is_nothing_new() -> None:
+    graph = Graph(KEY)
+    ids = [f"a{i}" for i in range(30)]
+    for one in ids[1:]:
+        propose(graph, "alias", ids[0], one, b_user=False)
+    said = [bool(propose(graph, "alias", a, b, b_user=False).links) for a in ids[1:] for b in ids[1:] if a < b]
+    assert said == [True] * 60 + [False] * (29 * 28 // 2 - 60)
+    assert graph.extras_of(graph.actor(PROJECT, ids[7])) == 60
+    assert propose(graph, "identify", "a3", "u").refused == "", "what joins is not evidence"
 
 
 def test_what_cannot_be_unlinked_is_told_and_counted_and_not_listed() -> None:

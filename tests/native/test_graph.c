@@ -97,6 +97,7 @@ static int same(struct pugd_graph *g)
         for (int a = 0; a < IDS; a++)
             for (int b = 0; b < a; b++) among += label[a] == label[i] && pair[a][b] != 0;
         CHECK(count == among);
+        CHECK(pugd_graph_extras_of(g, actor[i]) == count + 1 - size_of(label[i]));
     }
     return 0;
 }

@@ -9,8 +9,8 @@ Entry = tuple[str, str, str, str]
 
 
 class People:
-    def __init__(self, illegal: set[str], ids_max: int = 500) -> None:
-        self.illegal, self.ids_max = illegal, ids_max
+    def __init__(self, illegal: set[str], ids_max: int = 500, evidence: int = 2) -> None:
+        self.illegal, self.ids_max, self.evidence = illegal, ids_max, evidence
         self.order = 1
         self.ids: list[str] = []  # in the order in which they entered the log
         self.users: list[str] = []  # in the order in which they became known
@@ -65,6 +65,9 @@ class People:
         if a == b:
             return "" if call == "event" else "self_link"
         if one and (call == "event" or any({a, b} == {i, j} for _, i, j in self.links)):
+            return ""
+        mine = self.ids_of(a)
+        if one and len(self.links_of(a)) - (len(mine) - 1) >= self.evidence * len(mine):
             return ""
         if not one:
             if self.are_apart(a, b) and call != "merge":
