@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from pugd import __version__, config
 from pugd.config import Config
 from pugd.errors import PugdError
+
+if TYPE_CHECKING:
+    from pugd.data import DataDirectory
+    from pugd.journal.survey import Survey
+    from pugd.quarantine import Quarantined
 
 SERVE_OPTIONS = ("data", "collector", "console", "roles", "collector_name", "log_level")
 """Settings that are options of `serve`. Keys and URLs are not: a command line can be read by everyone."""
@@ -159,6 +166,174 @@ def keys_revoke(loaded: Config, number: int) -> None:
     click.echo(f"key {number} is revoked")
 
 
+@main.group(cls=Commands, name="quarantine")
+def quarantine_() -> None:
+    """Rows that ClickHouse refused for their data: look at them, send them again, drop them."""
+
+
+@quarantine_.command("list")
+@settings("data")
+def quarantine_list(loaded: Config) -> None:
+    """Every row kept: its position, table, and why it was refused."""
+    from pugd import quarantine
+    from pugd.data import DataDirectory
+
+    for row in quarantine.rows(DataDirectory(loaded.data).quarantine):
+        error = " ".join(row.error.split())
+        click.echo(f"{row.position:>20}  {row.table or '(no table)':10}  {len(row.raw):>8,} bytes  {error[:160]}")
+
+
+@quarantine_.command("show")
+@settings("data")
+@click.argument("position", type=int)
+def quarantine_show(loaded: Config, position: int) -> None:
+    """One row as JSON: where it came from, the whole error, and its fields by name as far as they can be read."""
+    from pugd import quarantine
+
+    shown = quarantine.shown(_quarantined(loaded, position))
+    click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+
+
+@quarantine_.command("replay")
+@settings("data")
+@click.argument("positions", type=int, nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every row in quarantine.")
+def quarantine_replay(loaded: Config, positions: tuple[int, ...], every: bool) -> None:
+    """Send rows again, each once, after what stood in their way was mended. Those still refused stay.
+
+    Works beside a running pugd and without one. Exits with 1 where a row stays.
+    """
+    import trio
+
+    from pugd import quarantine, repair
+    from pugd.data import DataDirectory
+
+    directory = DataDirectory(loaded.data)
+    chosen = [row.position for row in quarantine.rows(directory.quarantine)] if every else list(positions)
+    if not chosen and not every:
+        raise click.UsageError("name the rows by their positions (`pugd quarantine list` shows them), or say --all")
+
+    def say(position: int, why: str) -> None:
+        click.echo(f"{position}: {'stays: ' + ' '.join(why.split()) if why else 'stored'}")
+
+    stay = trio.run(repair.put_back, loaded, chosen, say) if chosen else 0
+    click.echo(f"{len(chosen) - stay} stored, {stay} stay in quarantine")
+    sys.exit(1 if stay else 0)
+
+
+@quarantine_.command("drop")
+@settings("data")
+@click.argument("positions", type=int, nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def quarantine_drop(loaded: Config, positions: tuple[int, ...], yes: bool) -> None:
+    """Give rows up for good. Where the journal still holds them, `pugd replay` would bring them back here."""
+    from pugd import quarantine
+    from pugd.data import DataDirectory
+
+    for position in positions:
+        _quarantined(loaded, position)
+    if not yes:
+        click.confirm(f"{len(positions)} rows will be gone for good. Drop them?", abort=True)
+    for position in positions:
+        if quarantine.drop(DataDirectory(loaded.data).quarantine, position):
+            click.echo(f"{position}: dropped")
+
+
+@main.group(cls=Commands)
+def check() -> None:
+    """Look whether what is kept is whole. Exits with 0: it is; 1: it is not; 2: that could not be found out."""
+
+
+@check.command("journal")
+@settings("data")
+@click.option("--json", "as_json", is_flag=True, help="All that was found, as JSON.")
+def check_journal(loaded: Config, as_json: bool) -> None:
+    """Walk every record of every journal file, beside a running pugd or without one."""
+    from pugd.data import DataDirectory
+    from pugd.errors import JournalError
+    from pugd.journal import survey
+
+    directory = DataDirectory(loaded.data)
+    try:
+        found = _survey(directory)
+    except JournalError as error:
+        click.echo(f"pugd: {error}", err=True)
+        sys.exit(2)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        for line in survey.lines(found):
+            click.echo(line)
+    sys.exit(0 if found.whole else 1)
+
+
+@main.command()
+@settings("data")
+@click.option("--from", "position", type=click.IntRange(min=0), help="A position of the journal.")
+@click.option("--since", help="A time such as 2026-11-24T03:00:00Z: what was received from then on.")
+@click.option("--dry-run", is_flag=True, help="Only count what is missing.")
+def replay(loaded: Config, position: int | None, since: str | None, dry_run: bool) -> None:
+    """Send what the journal still holds and ClickHouse has lost, each row once.
+
+    For a ClickHouse restored from a backup. Without --from or --since, all that the journal holds is compared. Works
+    beside a running pugd and without one. Exits with 1 where rows are missing at its end.
+    """
+    import trio
+
+    from pugd import repair
+    from pugd.data import DataDirectory
+    from pugd.enrich import clock
+    from pugd.journal import survey
+
+    if position is not None and since is not None:
+        raise click.UsageError("give --from or --since, not both")
+    if position is None:
+        found = _survey(DataDirectory(loaded.data))
+        since_ms = clock.parse(since) if since is not None else 0
+        if since_ms is None:
+            raise click.UsageError(f"--since: {since!r} is no time; write it like 2026-11-24T03:00:00Z")
+        position = survey.position_at(found, since_ms)
+    done = trio.run(partial(repair.replay, loaded, position, dry_run=dry_run, say=click.echo))
+    click.echo(f"compared from {position} to {done.end}: {_counts(done.rows)}")
+    if not done.missing:
+        click.echo("nothing is missing in ClickHouse")
+    elif dry_run:
+        click.echo(f"missing in ClickHouse: {_counts(done.missing)}")
+    else:
+        click.echo(f"sent: {_counts(done.missing)}")
+        if done.left:
+            click.echo(f"still missing, see `pugd quarantine list`: {_counts(done.left)}")
+    sys.exit(1 if done.left else 0)
+
+
+def _counts(rows: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in rows.items()) or "no rows"
+
+
+def _survey(directory: DataDirectory) -> Survey:
+    from pugd.drain import read_stored
+    from pugd.journal import survey
+    from pugd.journal.reader import flushed_position
+
+    epoch = directory.origin().epoch
+    # Read in this order, all that they tell of is on the disk when the files are walked.
+    stored, _ = read_stored(directory, epoch)
+    return survey.survey(
+        directory.journal, epoch=epoch, stored=stored, flushed=flushed_position(directory.flushed, epoch)
+    )
+
+
+def _quarantined(loaded: Config, position: int) -> Quarantined:
+    from pugd import quarantine
+    from pugd.data import DataDirectory
+
+    directory = DataDirectory(loaded.data).quarantine
+    row = quarantine.load(quarantine.path_of(directory, position))
+    if row is None:
+        raise click.ClickException(f"there is no row {position} in {directory}; `pugd quarantine list` shows all")
+    return row
+
+
 @main.command(hidden=True)
 def collector() -> None:
     """The public process; started by the supervisor."""
@@ -200,6 +375,13 @@ def run() -> None:
         sys.exit(process.EXIT_CONFIG)
     except PugdError as error:
         click.echo(f"pugd: {error}", err=True)
+        sys.exit(1)
+    except BaseExceptionGroup as group:
+        known, others = group.split(PugdError)
+        if known is None or others is not None:
+            raise
+        for reason in process.leaves(known):
+            click.echo(f"pugd: {reason}", err=True)
         sys.exit(1)
 
 

@@ -22,20 +22,25 @@ encoder cannot read goes there at once. Nothing that was acked is ever dropped w
 from __future__ import annotations
 
 import logging
+import os
 import random
 import secrets
 import time
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
 import msgspec
 import trio
 
+from pugd import quarantine
 from pugd.columns import block as columns
 from pugd.data import DataDirectory, write_whole
 from pugd.errors import JournalError, StoreError, StoreRefusedError, StoreUnavailableError
+from pugd.journal import files, record
 from pugd.journal.reader import FlushedPage, Reader, Span
+from pugd.quarantine import Quarantined
 from pugd.store.clickhouse import Store
 from pugd.tables import EVENTS, LINKS, PERSON_OF, TRAITS, Table
 
@@ -64,19 +69,6 @@ _LAST = {
 }
 
 
-class Quarantined(msgspec.Struct, frozen=True):
-    """A row that could not be stored, as it lies in quarantine/<20 digits>.msgpack."""
-
-    collector: str
-    epoch: int
-    position: int
-    table: str
-    """'' where the row's kind is of no table."""
-    error: str
-    raw: bytes
-    """The row as it stands in the journal; of a damaged one, all to the end of its record."""
-
-
 class DrainStatistics(msgspec.Struct, frozen=True):
     """Since the start, but for the positions."""
 
@@ -97,6 +89,18 @@ class DrainStatistics(msgspec.Struct, frozen=True):
     retries: int
     build_seconds: float
     insert_seconds: float
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """A stretch of the stored journal beside ClickHouse."""
+
+    end: int
+    """Where to compare on."""
+    last: bool
+    rows: dict[str, int]
+    """By table: what the journal holds, but for what is in quarantine."""
+    missing: dict[str, int]
+    """… and ClickHouse does not."""
 
 
 class Drain:
@@ -123,13 +127,15 @@ class Drain:
         self._query_prefix = f"pugd-{self._epoch}-{self._collector}-"
         self._sends = 0
         self._process = secrets.token_hex(8)
-        self.stored, self._stored_until_ms = _read_stored(data, self._epoch)
+        self.stored, self._stored_until_ms = read_stored(data, self._epoch)
         self._unclear_until = columns.POSITION_END
         """Rows before this position may be in ClickHouse already; POSITION_END: not looked yet."""
         self._unclear = True
         """An insert of ours may be running still."""
-        self._set_aside: list[int] = sorted(p for p in _quarantined(data, self._epoch) if p >= self.stored)
-        """Positions from `stored` on that are in quarantine."""
+        self._set_aside = self._kept_aside()
+        """Positions from `stored` on that are in quarantine, or were when this process last stood before them."""
+        self._step = trio.Lock()
+        """Held while rows are sent: by a step, or by an operator's command."""
         self._waiting: list[int] = []
         """What is waited for."""
         self._wake = trio.Event()
@@ -214,7 +220,8 @@ class Drain:
                 elif not self._asked and flushed - self.stored < SOON_BYTES and now < last + self._interval:
                     await self._sleep(last + self._interval - now)
                 else:
-                    await self._drain(flushed, asked_ms)
+                    async with self._step:
+                        await self._drain(flushed, asked_ms)
                     last = now
                     pause = PAUSE_SECONDS_MIN
                 self._away = False
@@ -363,9 +370,12 @@ class Drain:
         built = await self._build(span, (table,), {})
         return [position for block in built.blocks for position in block.positions]
 
-    async def _present(self, table: Table, span: Span) -> array[int]:
-        """Positions of the span's rows that ClickHouse holds, ascending, each once."""
+    async def _present(self, table: Table, span: Span, row: Quarantined | None = None) -> array[int]:
+        """Positions of the span's rows that ClickHouse holds, ascending, each once. `row`: whose origin counts instead
+        of this journal's."""
         values = self._bound(span.position) | {"until": span.end}
+        if row is not None:
+            values |= {"collector": row.collector, "epoch": row.epoch}
         found = array("Q", (row[0] for row in (await self._store.drain_query(_PRESENT[table.name], values)).rows))
         doubled = [first for first, second in pairwise(found) if first == second]
         if doubled:
@@ -374,30 +384,118 @@ class Drain:
             found = array("Q", sorted(set(found)))
         return found
 
-    async def _verify(self, table: Table, span: Span, before: Sequence[int], sent: Sequence[int]) -> None:
+    async def _verify(
+        self, table: Table, span: Span, before: Sequence[int], sent: Sequence[int], row: Quarantined | None = None
+    ) -> None:
         """raises StoreUnavailableError where ClickHouse does not hold exactly what it should: the span is done
         again."""
-        there = await self._present(table, span)
+        there = await self._present(table, span, row)
         expected = sorted({*before, *sent})
         if list(there) != expected:
             missing = len(set(expected) - set(there))
             raise StoreUnavailableError(f"{missing} rows of {table.name} are not there after their insert: once more")
 
     async def _quarantine(self, position: int, table: str, error: str, raw: bytes) -> None:
-        kept = Quarantined(self._collector, self._epoch, position, table, error[:2000], raw)
-
-        def keep() -> None:
-            directory = self._data.quarantine
-            directory.mkdir(mode=0o700, exist_ok=True)
-            write_whole(directory / f"{position:020d}.msgpack", msgspec.msgpack.encode(kept))
-
-        await trio.to_thread.run_sync(keep)
+        row = Quarantined(self._collector, self._epoch, position, table, error[:2000], raw)
+        await trio.to_thread.run_sync(quarantine.keep, self._data.quarantine, row)
         log.warning(
             "a row of %s at %d cannot be stored and is kept in quarantine/: %s", table or "no table", position, error
         )
         self._quarantined += 1
         self._set_aside.append(position)
         self._set_aside.sort()
+
+    def _kept_aside(self) -> list[int]:
+        return sorted(
+            row.position
+            for row in quarantine.rows(self._data.quarantine)
+            if row.epoch == self._epoch and row.position >= self.stored
+        )
+
+    # ---- what an operator asks ----
+
+    async def put_back(self, position: int) -> str:
+        """Send the row that quarantine keeps at `position` again, once, and let go of it there.
+
+        returns  '' when it is in ClickHouse, else why it stays in quarantine
+        raises   StoreError: its outcome is unclear, and it stays; asking again reads first what is there
+        """
+        async with self._step:
+            row = quarantine.load(quarantine.path_of(self._data.quarantine, position))
+            if row is None:
+                return "there is no such row in quarantine"
+            count = columns.row_count(row.raw)
+            if not count:
+                return "it is damaged: no whole row"
+            await self._store.prepare()
+            await self._settle()
+            # As a record that begins where one would, so that its rows lie at their own positions.
+            begin = position - record.HEADER_BYTES
+            framed = record.frame(row.raw, count, begin)
+            span = Span(memoryview(framed), begin, begin + len(framed), count)
+            before = {table.name: await self._present(table, span, row) for table in ORDER}
+            built = columns.build([span], ORDER, collector=row.collector, epoch=row.epoch, skip=before)
+            if built.faults:
+                return built.faults[0].reason
+            sent: dict[str, list[int]] = {table.name: [] for table in ORDER}
+            # Whatever comes of it: a step over this position reads what is there first.
+            self._unclear_until = max(self._unclear_until, span.end)
+            for table in ORDER:
+                for block in built.blocks:
+                    if block.table is table:
+                        try:
+                            await self._insert(block)
+                        except StoreRefusedError as error:
+                            return str(error)
+                        sent[table.name] += block.positions
+            for table in ORDER:
+                await self._verify(table, span, before[table.name], sent[table.name], row)
+            await trio.to_thread.run_sync(quarantine.drop, self._data.quarantine, position)
+            log.info("the row at %d is in ClickHouse and no longer in quarantine", position)
+            return ""
+
+    async def go_back(self, position: int) -> int:
+        """Compare the journal with ClickHouse again from `position` on, and send what is missing there: for a
+        ClickHouse that has lost rows, such as one restored from a backup. `stored` moves back, and comes again.
+
+        returns  where it goes on from: the oldest position that the journal still holds, if that is later
+        """
+        async with self._step:
+            starts = files.starts(os.listdir(self._data.journal))
+            position = max(position, starts[0] if starts else self.stored)
+            if position < self.stored:
+                log.info("comparing the journal with ClickHouse again, from %d on", position)
+                # First in memory: should the file not be written, more is compared than need be, and nothing is lost.
+                self._unclear_until = columns.POSITION_END
+                await self._advance(position, 0)
+                self._set_aside = self._kept_aside()
+                self._wake.set()
+            return position
+
+    async def compare(self, position: int) -> Compared:
+        """One span of what is stored, from `position` on, beside what ClickHouse holds of it. Changes nothing.
+
+        raises  StoreError, JournalError
+        """
+        until = self.stored
+        async with self._step:
+            await self._store.prepare()
+            span = await trio.to_thread.run_sync(self._reader.read, position, until, self._span_bytes_max)
+            if span is None:
+                return Compared(until, True, {}, {})
+            aside = array(
+                "Q", sorted(row.position for row in quarantine.rows(self._data.quarantine) if row.epoch == self._epoch)
+            )
+            built = await self._build(span, ORDER, {table.name: aside for table in ORDER})
+            rows: Counter[str] = Counter()
+            missing: Counter[str] = Counter()
+            for table in ORDER:
+                held = set(await self._present(table, span))
+                for block in built.blocks:
+                    if block.table is table:
+                        rows[table.name] += block.rows
+                        missing[table.name] += sum(at not in held for at in block.positions)
+            return Compared(span.end, span.end >= until, dict(rows), dict(missing))
 
     async def _advance(self, position: int, until_ms: int) -> None:
         text = f"{position} {self._epoch} {until_ms}\n".encode()
@@ -411,7 +509,7 @@ class Drain:
         return {"collector": self._collector, "epoch": self._epoch, "first": first}
 
 
-def _read_stored(data: DataDirectory, epoch: int) -> tuple[int, int]:
+def read_stored(data: DataDirectory, epoch: int) -> tuple[int, int]:
     """Position and time in DATA/stored (`position epoch until_ms`); zeros where it is of another epoch or missing: then
     all of the journal that is left is looked at again, which costs time and nothing else.
 
@@ -428,16 +526,3 @@ def _read_stored(data: DataDirectory, epoch: int) -> tuple[int, int]:
             f"{data.stored} is damaged: delete it, and the journal will be compared with ClickHouse anew"
         )
     return (words[0], words[2]) if words[1] == epoch else (0, 0)
-
-
-def _quarantined(data: DataDirectory, epoch: int) -> list[int]:
-    """Positions of this epoch's rows in quarantine."""
-    found = []
-    for path in data.quarantine.glob("*.msgpack"):
-        try:
-            kept = msgspec.msgpack.decode(path.read_bytes(), type=Quarantined)
-        except msgspec.MsgspecError:
-            continue  # not ours: someone put it there
-        if kept.epoch == epoch:
-            found.append(kept.position)
-    return found

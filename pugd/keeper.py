@@ -26,6 +26,7 @@ from pugd.errors import CollectorAwayError, ControlError
 from pugd.identity.graph import Graph
 from pugd.model import LINK, LinkRow, Project
 from pugd.process import STOPPING, Sockets, Status
+from pugd.repair import commands_of
 from pugd.store.clickhouse import Store
 from pugd.tables import LINKS
 from pugd.web.app import Health, console
@@ -68,11 +69,12 @@ class Keeper:
     async def run(self) -> None:
         """Until `status.stopping`; then what is flushed is stored first, if that can be done in time."""
         try:
+            known = {"links": self._links, **commands_of(self._drain)}
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_control)
                 nursery.start_soon(self._drain.run)
                 nursery.start_soon(self._serve_console)
-                await nursery.start(commands.serve, self._directory.keeper_socket, {"links": self._links})
+                await nursery.start(commands.serve, self._directory.keeper_socket, known)
                 nursery.start_soon(self._look)
                 await self._status.stopping.wait()
                 self._status.unready(STOPPING)

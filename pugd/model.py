@@ -124,6 +124,10 @@ class MergeRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     version: int
 
 
+ROWS: dict[int, type[msgspec.Struct]] = {EVENT: EventRow, TRAIT: TraitRow, LINK: LinkRow, MERGE: MergeRow}
+"""By kind."""
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """Why something a sender gave was not taken. A value, never raised."""
 

@@ -143,7 +143,7 @@ async def _end_unready(status: Status, scope: trio.CancelScope) -> None:
 
 def _explain(error: BaseException) -> int:
     """Log why the process ends, the known reasons in one line; returns the exit code."""
-    reasons = _leaves(error)
+    reasons = leaves(error)
     if all(isinstance(reason, PugdError) for reason in reasons):
         for reason in reasons:
             log.error("%s", reason)
@@ -152,9 +152,10 @@ def _explain(error: BaseException) -> int:
     return 1
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors themselves, out of whatever groups nurseries put them in."""
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
     return [error]
 
 

@@ -14,8 +14,9 @@ import pytest
 import trio
 from engine import opened_store
 
-from pugd.drain import ORDER, Drain, Quarantined
+from pugd.drain import ORDER, Drain
 from pugd.errors import JournalError, StoreUnavailableError
+from pugd.quarantine import Quarantined
 from pugd.store.clickhouse import Store
 
 CHILD = Path(__file__).with_name("drain_child.py")

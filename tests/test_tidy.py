@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pugd"
 
-VOCABULARY = {"model", "question", "tables", "errors", "config", "data", "logs", "service"}
+VOCABULARY = {"model", "question", "tables", "errors", "config", "data", "quarantine", "logs", "service"}
 """May import one another and nothing else of ours."""
 STAGES = {"edge", "dialects", "enrich", "identity", "journal", "columns", "store", "control", "query"}
 """Each imports the vocabulary and itself."""
@@ -25,17 +25,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commands": VOCABULARY,
     "accept": VOCABULARY | {"dialects", "enrich", "identity", "journal"},
     "drain": VOCABULARY | {"journal", "columns", "store"},
+    "repair": VOCABULARY | {"commands", "drain", "store"},
     "answer": VOCABULARY | {"query", "store", "control"},
     "web": VOCABULARY | {"web", "query", "control"},
     "demo": VOCABULARY,
     "collector": VOCABULARY | STAGES | {"process", "commands", "accept"},
-    "keeper": VOCABULARY | STAGES | {"process", "commands", "drain", "answer", "web"},
+    "keeper": VOCABULARY | STAGES | {"process", "commands", "drain", "repair", "answer", "web"},
     "supervisor": VOCABULARY | {"process", "control"},
-    "__main__": VOCABULARY | STAGES | {"process", "supervisor", "collector", "keeper", "demo"},
+    "__main__": VOCABULARY | STAGES | {"process", "supervisor", "collector", "keeper", "demo", "drain", "repair"},
     "__init__": set(),
 }
 WAIT = {
-    *("process", "supervisor", "collector", "keeper", "drain", "answer", "commands"),
+    *("process", "supervisor", "collector", "keeper", "drain", "repair", "answer", "commands"),
+    "__main__",
     *("edge.http", "edge.udp", "store.clickhouse", "control.postgres", "control.control"),
 }
 """Modules that may import Trio; all others are pure, or are called in threads."""

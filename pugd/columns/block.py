@@ -194,6 +194,17 @@ def row_length(data: memoryview | bytes) -> int:
     return int(lib.pugd_row_length(view, len(view)))
 
 
+def row_count(data: bytes) -> int:
+    """How many MessagePack rows `data` is, end to end; 0 where it is not that."""
+    count, rest = 0, memoryview(data)
+    while rest:
+        length = row_length(rest)
+        if not length:
+            return 0
+        count, rest = count + 1, rest[length:]
+    return count
+
+
 def row_at(spans: Sequence[Records], position: int) -> bytes:
     """The MessagePack of the row at a position that one of `spans` holds."""
     for span in spans:

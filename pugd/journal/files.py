@@ -32,6 +32,8 @@ HEADER_BYTES: Final = 128
 COLLECTOR_BYTES_MAX: Final = 95
 SPARE_PREFIX: Final = "spare-"
 """Of files made ahead of time by native/flush."""
+DAMAGED_PREFIX: Final = "damaged-"
+"""Of files that keep bytes which were no records."""
 
 _MAGIC: Final = b"PUGDJRNL"
 _VERSION: Final = 1
@@ -55,7 +57,7 @@ def name(start: int) -> str:
 
 def damaged_name(position: int) -> str:
     """Of the file that keeps bytes which were no records, found at `position`."""
-    return f"damaged-{position:020d}"
+    return f"{DAMAGED_PREFIX}{position:020d}"
 
 
 def starts(names: Iterable[str]) -> list[int]:

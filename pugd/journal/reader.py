@@ -84,6 +84,18 @@ class FlushedPage:
         self._map.close()
 
 
+def flushed_position(path: Path, epoch: int) -> int:
+    """What the page says now; 0 where there is none, or one of another epoch."""
+    try:
+        page = FlushedPage(path)
+    except JournalError:
+        return 0
+    try:
+        return page.position if page.epoch == epoch else 0
+    finally:
+        page.close()
+
+
 class Reader:
     """Reads one journal directory. Not for two threads at once."""
 

@@ -30,6 +30,7 @@ from typing import Any, Final
 import msgspec
 
 from pugd._native import ffi, lib
+from pugd.data import sync_directory
 from pugd.errors import JournalError
 from pugd.journal import files, record
 from pugd.journal.reader import PAGE_BYTES, keep_damaged
@@ -166,7 +167,7 @@ class Writer:
         directory = self._directory
         if not directory.exists():
             directory.mkdir(mode=0o750, parents=True)
-            _sync_directory(directory.parent)
+            sync_directory(directory.parent)
         self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._directory_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -441,7 +442,7 @@ def recover(directory: Path, starts: list[int], epoch: int, remembered: int) -> 
         if len(data) > at:
             file.truncate(at)
         os.fsync(file.fileno())
-    _sync_directory(directory)
+    sync_directory(directory)
     return Recovery(max(end, remembered), torn, tuple(damages))
 
 
@@ -454,15 +455,7 @@ def _map_page(path: Path) -> mmap.mmap:
             os.ftruncate(fd, PAGE_BYTES)
         if made:
             os.fsync(fd)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         return mmap.mmap(fd, PAGE_BYTES)
-    finally:
-        os.close(fd)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
     finally:
         os.close(fd)
