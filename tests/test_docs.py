@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
+import click
 import msgspec
 import pytest
 from starlette.applications import Starlette
@@ -194,6 +195,27 @@ def test_every_make_target_that_is_named_exists() -> None:
         named = set(re.findall(r"(?:^|`|sudo )(?:[A-Z_]+=\S+ )*make ([a-z]+)", page, re.MULTILINE))
         assert named <= targets, f"{name} names {named - targets}"
     assert {"run", "test", "demo", "install"} <= set(re.findall(r"make ([a-z]+)", PAGES["README.md"]))
+
+
+def test_every_command_that_is_named_exists_with_its_options() -> None:
+    from pugd.__main__ import main
+
+    code = re.compile(r"```sh\n(.*?)```|`([^`\n]+)`", re.DOTALL)
+    named = [
+        (name, words)
+        for name, page in PAGES.items()
+        for found in code.finditer(page)
+        for words in re.findall(r"(?:^|sudo |ssh new |-m )pugd ([a-z][^#\n]*)", found[1] or found[2], re.MULTILINE)
+    ]
+    assert len(named) > 20
+    for name, text in named:
+        command: click.Command = main
+        words = text.split()
+        while isinstance(command, click.Group) and words:
+            assert words[0] in command.commands, f"{name} names `pugd {text}`"
+            command = command.commands[words.pop(0)]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, f"{name} names `pugd {text}`"
 
 
 def test_files_of_the_data_directory_are_drawn() -> None:

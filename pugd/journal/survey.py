@@ -147,8 +147,10 @@ def lines(found: Survey) -> Iterator[str]:
         yield f"{file.name}  {file.records:>9,} records {file.rows:>11,} rows  {when}  {state or 'whole'}"
     for one in found.lost:
         what = "damage, bytes that are no records" if one.there else "gap, bytes that are not there"
-        fate = "stored already, so nothing is lost by it" if one.end <= found.stored else "acked rows may be lost"
+        fate = "the drain has been past it" if one.end <= found.stored else "the drain has yet to come to it"
         yield f"positions {one.begin} to {one.end}: {what}; {fate}"
+    if any(one.end <= found.stored for one in found.lost):
+        yield "what the drain has been past is in ClickHouse if it was whole then"
     if found.damaged:
         yield f"kept aside, bytes that were no records: {', '.join(found.damaged)}"
     for name in found.unknown:

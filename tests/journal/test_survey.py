@@ -92,8 +92,8 @@ def test_bits_flipped_in_the_middle(three):
     begin = starts[1] + files.HEADER_BYTES + length
     assert [(one.begin, one.end, one.there) for one in result.lost] == [(begin, begin + length, True)]
     assert result.files[1].records == 3
-    assert "acked rows may be lost" in "\n".join(lines(result))
-    assert "nothing is lost" in "\n".join(lines(found(directory, end, end)))
+    assert "has yet to come to it" in "\n".join(lines(result))
+    assert "has been past it" in "\n".join(lines(found(directory, end, end)))
 
 
 def test_a_missing_file_a_foreign_one_and_what_is_not_ours(three):
