@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define USER 0x80000000u
+#define BLOCK PUGD_IDS_BLOCK
 
 struct rest {
     union {
@@ -27,7 +28,6 @@ struct extra {
     uint64_t order;
 };
 
-#define SEGMENTS (1u << (31 - PUGD_IDS_SEGMENT_BITS))
 #define EXTRA_BITS 12
 #define EXTRA_SEGMENT (1u << EXTRA_BITS)
 #define EXTRA_SEGMENTS (1u << 16)
@@ -43,7 +43,6 @@ struct extra_table {
 struct pugd_graph {
     struct pugd_key key;
     struct pugd_ids ids;
-    struct rest **rest; /* segments beside those of ids */
     struct extra **extra;
     struct extra_table *table;
     uint32_t extra_end; /* places 1 … extra_end were given out, of which */
@@ -60,7 +59,7 @@ static inline struct pugd_id *id_at(const struct pugd_graph *g, uint32_t handle)
 
 static inline struct rest *rest_at(const struct pugd_graph *g, uint32_t handle)
 {
-    return &g->rest[handle >> PUGD_IDS_SEGMENT_BITS][handle & (PUGD_IDS_SEGMENT - 1)];
+    return pugd_ids_beside(&g->ids, handle);
 }
 
 static inline uint32_t next_of(const struct pugd_id *id) { return id->next & ~USER; }
@@ -70,28 +69,23 @@ struct pugd_graph *pugd_graph_new(const uint8_t key[16])
     struct pugd_graph *g = pugd_calloc(1, sizeof *g);
     if (!g) return NULL;
     g->key = pugd_key_read(key);
-    g->rest = pugd_calloc(SEGMENTS, sizeof *g->rest);
     g->extra = pugd_calloc(EXTRA_SEGMENTS, sizeof *g->extra);
     g->table = pugd_calloc(EXTRA_TABLES, sizeof *g->table);
-    if (!g->rest || !g->extra || !g->table || pugd_ids_open(&g->ids)) {
-        pugd_free(g->rest);
+    if (!g->extra || !g->table || pugd_ids_open(&g->ids)) {
         pugd_free(g->extra);
         pugd_free(g->table);
         pugd_free(g);
         return NULL;
     }
-    g->bytes = sizeof *g + SEGMENTS * sizeof *g->rest + EXTRA_SEGMENTS * sizeof *g->extra;
-    g->bytes += EXTRA_TABLES * sizeof *g->table;
+    g->bytes = sizeof *g + EXTRA_SEGMENTS * sizeof *g->extra + EXTRA_TABLES * sizeof *g->table;
     return g;
 }
 
 void pugd_graph_free(struct pugd_graph *g)
 {
     if (!g) return;
-    for (uint32_t i = 0; i < SEGMENTS && g->rest[i]; i++) pugd_free(g->rest[i]);
     for (uint32_t i = 0; i < EXTRA_SEGMENTS && g->extra[i]; i++) pugd_free(g->extra[i]);
     for (uint32_t i = 0; i < EXTRA_TABLES; i++) pugd_free(g->table[i].place);
-    pugd_free(g->rest);
     pugd_free(g->extra);
     pugd_free(g->table);
     pugd_ids_close(&g->ids);
@@ -265,20 +259,6 @@ static int extra_take(struct pugd_graph *g, uint32_t low, uint32_t high)
 
 /* ---- what changes it ---- */
 
-/* Room for `actor` and one more id, in every part. */
-static int reserve(struct pugd_graph *g, uint64_t actor)
-{
-    if (pugd_ids_reserve(&g->ids, actor)) return -1;
-    for (uint32_t handle = g->ids.count + 1; handle <= g->ids.count + 2; handle++) {
-        struct rest **segment = &g->rest[handle >> PUGD_IDS_SEGMENT_BITS];
-        if (*segment) continue;
-        *segment = pugd_calloc(PUGD_IDS_SEGMENT, sizeof **segment);
-        if (!*segment) return -1;
-        g->bytes += PUGD_IDS_SEGMENT * sizeof **segment;
-    }
-    return 0;
-}
-
 static uint32_t put(struct pugd_graph *g, uint64_t actor)
 {
     uint32_t handle = pugd_ids_put(&g->ids, actor);
@@ -290,7 +270,7 @@ int pugd_graph_reserve(struct pugd_graph *g, uint64_t a, uint64_t b)
 {
     uint32_t ha = pugd_ids_find(&g->ids, a), hb = pugd_ids_find(&g->ids, b);
     if (ha && hb && ha != hb && extra_reserve(g, ha < hb ? ha : hb, ha < hb ? hb : ha)) return -1;
-    return reserve(g, a) || reserve(g, b) ? -1 : 0;
+    return pugd_ids_reserve(&g->ids, a) || pugd_ids_reserve(&g->ids, b) ? -1 : 0;
 }
 
 /* Hang the proof tree of `root` by its id `handle` onto `onto`; 0: onto nothing, it is the new root. The root's size is
@@ -320,11 +300,11 @@ static void point(struct pugd_graph *g, uint32_t handle, uint32_t size, uint32_t
     }
 }
 
-int64_t pugd_graph_user(struct pugd_graph *g, uint64_t actor, uint64_t *moved, uint32_t max)
+/* pugd_graph_user of an actor whose handle is known; 0: it has none. */
+static int64_t user(struct pugd_graph *g, uint64_t actor, uint32_t handle, uint64_t *moved, uint32_t max)
 {
-    uint32_t handle = pugd_ids_find(&g->ids, actor);
     if (!handle) {
-        if (reserve(g, actor)) return -1;
+        if (pugd_ids_reserve(&g->ids, actor)) return -1;
         handle = put(g, actor);
     }
     struct pugd_id *id = id_at(g, handle);
@@ -339,6 +319,11 @@ int64_t pugd_graph_user(struct pugd_graph *g, uint64_t actor, uint64_t *moved, u
     rest_at(g, handle)->extras = extras;
     point(g, handle, size, handle);
     return (int64_t)circle(g, handle, size, moved, 0, max);
+}
+
+int64_t pugd_graph_user(struct pugd_graph *g, uint64_t actor, uint64_t *moved, uint32_t max)
+{
+    return user(g, actor, pugd_ids_find(&g->ids, actor), moved, max);
 }
 
 /* Does person `one` keep its representative where it is joined with `other`? */
@@ -357,12 +342,12 @@ static int linked(const struct pugd_graph *g, uint32_t a, uint32_t b)
            has_extra(g, a < b ? a : b, a < b ? b : a);
 }
 
-int64_t pugd_graph_link(struct pugd_graph *g, uint64_t a, uint64_t b, uint64_t order, uint64_t *moved, uint32_t max)
+/* pugd_graph_link of two actors whose handles are known; 0: it has none. */
+static int64_t join(struct pugd_graph *g, uint64_t a, uint32_t ha, uint64_t b, uint32_t hb, uint64_t order,
+                    uint64_t *moved, uint32_t max)
 {
-    if (a == b) return 0;
-    uint32_t ha = pugd_ids_find(&g->ids, a), hb = pugd_ids_find(&g->ids, b);
-    if (!ha && reserve(g, a)) return -1;
-    if (!hb && reserve(g, b)) return -1;
+    if (!ha && pugd_ids_reserve(&g->ids, a)) return -1;
+    if (!hb && pugd_ids_reserve(&g->ids, b)) return -1;
     if (!ha) ha = put(g, a);
     if (!hb) hb = put(g, b);
     uint32_t keep = id_at(g, ha)->person, give = id_at(g, hb)->person, beside = ha, end = hb;
@@ -396,6 +381,12 @@ int64_t pugd_graph_link(struct pugd_graph *g, uint64_t a, uint64_t b, uint64_t o
     rest_at(g, keep)->size = kept + given;
     g->joins += 1;
     return (int64_t)count;
+}
+
+int64_t pugd_graph_link(struct pugd_graph *g, uint64_t a, uint64_t b, uint64_t order, uint64_t *moved, uint32_t max)
+{
+    if (a == b) return 0;
+    return join(g, a, pugd_ids_find(&g->ids, a), b, pugd_ids_find(&g->ids, b), order, moved, max);
 }
 
 int pugd_graph_linked(const struct pugd_graph *g, uint64_t a, uint64_t b)
@@ -454,33 +445,44 @@ void pugd_graph_scatter(struct pugd_graph *g, uint64_t actor)
     }
 }
 
-/* Entries ahead of the one applied: its lines are asked for twice as far ahead as its ids. */
-#define REPLAY_AHEAD 12
-
-static inline void prefetch_ids(const struct pugd_graph *g, uint64_t actor)
+/* Ask for what a change of a known id looks at: its own fields, and then those of its person's root. */
+static inline void prefetch_rests(const struct pugd_graph *g, const uint32_t *handle, uint32_t n)
 {
-    uint32_t handle = pugd_ids_guess(&g->ids, actor);
-    if (!handle) return;
-    __builtin_prefetch(id_at(g, handle), 1);
-    __builtin_prefetch(rest_at(g, handle), 1);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!handle[i]) continue;
+        __builtin_prefetch(rest_at(g, handle[i]), 1);
+        uint32_t person = id_at(g, handle[i])->person;
+        if (person == handle[i]) continue;
+        __builtin_prefetch(id_at(g, person), 1);
+        __builtin_prefetch(rest_at(g, person), 1);
+    }
 }
 
-size_t pugd_graph_replay(struct pugd_graph *g, const struct pugd_graph_entry *entries, size_t count)
+size_t pugd_graph_link_many(struct pugd_graph *g, const struct pugd_graph_entry *entries, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (i + 2 * REPLAY_AHEAD < count) {
-            const struct pugd_graph_entry *far = &entries[i + 2 * REPLAY_AHEAD];
-            pugd_ids_prefetch(&g->ids, far->a);
-            if (!far->user) pugd_ids_prefetch(&g->ids, far->b);
+    for (size_t start = 0; start < count; start += BLOCK / 2) {
+        uint32_t n = count - start < BLOCK / 2 ? (uint32_t)(count - start) : BLOCK / 2, known = g->ids.count;
+        const struct pugd_graph_entry *e = &entries[start];
+        uint64_t actor[BLOCK];
+        uint32_t handle[BLOCK], ids = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            actor[ids++] = e[i].a;
+            if (!e[i].user) actor[ids++] = e[i].b;
         }
-        if (i + REPLAY_AHEAD < count) {
-            const struct pugd_graph_entry *near = &entries[i + REPLAY_AHEAD];
-            prefetch_ids(g, near->a);
-            if (!near->user) prefetch_ids(g, near->b);
+        pugd_ids_find_many(&g->ids, actor, ids, handle);
+        prefetch_rests(g, handle, ids);
+        const uint32_t *h = handle;
+        for (uint32_t i = 0; i < n; i++, e++) {
+            /* One that had no handle then may have come in since, with an entry of this very block. */
+            int late = g->ids.count != known;
+            uint32_t a = *h++, b = e->user ? 0 : *h++;
+            if (!a && late) a = pugd_ids_find(&g->ids, e->a);
+            if (!b && late && !e->user) b = pugd_ids_find(&g->ids, e->b);
+            int64_t done = e->user          ? user(g, e->a, a, NULL, 0)
+                           : e->a == e->b ? 0
+                                            : join(g, e->a, a, e->b, b, e->order, NULL, 0);
+            if (done < 0) return start + i;
         }
-        const struct pugd_graph_entry *e = &entries[i];
-        int64_t done = e->user ? pugd_graph_user(g, e->a, NULL, 0) : pugd_graph_link(g, e->a, e->b, e->order, NULL, 0);
-        if (done < 0) return i;
     }
     return count;
 }
@@ -512,58 +514,92 @@ int64_t pugd_graph_explain(const struct pugd_graph *g, uint64_t a, uint64_t b, u
     return total;
 }
 
-/* Events that travel together: enough for the memory to be busy, few enough for the first cache. */
-#define BLOCK 32
+/* The next text of a batch into `text`. returns its length, 0 where it is ''; -1 where it is no text. */
+static inline int64_t read_text(struct mp *m, uint32_t project, struct pugd_text *text)
+{
+    if (mp_bytes(m, &text->text, &text->length)) return -1;
+    text->project = project;
+    return text->length;
+}
+
+static inline int read_project(struct mp *m, uint32_t *project)
+{
+    uint64_t value;
+    int negative;
+    if (mp_int(m, &value, &negative) || negative || value > UINT32_MAX) return -1;
+    *project = (uint32_t)value;
+    return 0;
+}
 
 int64_t pugd_graph_resolve_many(const struct pugd_graph *g, const uint8_t *packed, size_t length, uint32_t count,
                                 uint64_t *actors, uint32_t *look)
 {
     struct mp m = {packed, packed + length};
-    uint32_t values;
+    uint32_t values, project;
     int64_t looks = 0;
     if (mp_array(&m, &values) || values != 3 * (uint64_t)count) return -1;
-    for (uint32_t start = 0; start < count; start += BLOCK) {
-        uint32_t n = count - start < BLOCK ? count - start : BLOCK;
-        uint64_t actor[BLOCK][2];
-        uint32_t handle[BLOCK][2], has[BLOCK][2];
+    for (uint32_t start = 0; start < count; start += BLOCK / 2) {
+        uint32_t n = count - start < BLOCK / 2 ? count - start : BLOCK / 2;
+        /* Ids to look for come first: of events with a user id, this and then the anonymous one if there is one. An
+         * anonymous id alone is its own actor, whoever owns it: there is nothing to look at, and it fills from the end. */
+        struct pugd_text text[BLOCK];
+        uint64_t actor[BLOCK];
+        uint32_t handle[BLOCK], sought = 0, alone = BLOCK;
+        uint8_t at[BLOCK / 2], both[BLOCK / 2];
         for (uint32_t i = 0; i < n; i++) {
-            uint64_t project;
-            int negative;
-            if (mp_int(&m, &project, &negative) || negative || project > UINT32_MAX) return -1;
-            for (int side = 0; side < 2; side++) {
-                const uint8_t *text;
-                if (mp_bytes(&m, &text, &has[i][side])) return -1;
-                if (!has[i][side]) continue;
-                actor[i][side] = pugd_siphash_project(&g->key, (uint32_t)project, text, has[i][side]);
-            }
-            if (!has[i][0] && !has[i][1]) return -1;
-            actors[start + i] = actor[i][!has[i][0]];
-        }
-        for (uint32_t i = 0; i < n; i++) { /* apart from the hashing, so that many are on their way at once */
-            if (!has[i][0]) continue;
-            for (int side = 0; side < 2; side++)
-                if (has[i][side]) pugd_ids_prefetch(&g->ids, actor[i][side]);
-        }
-        for (uint32_t i = 0; i < n; i++) {
-            if (!has[i][0]) continue; /* an anonymous id alone is its own actor, whoever owns it: nothing to look at */
-            for (int side = 0; side < 2; side++) {
-                handle[i][side] = has[i][side] ? pugd_ids_guess(&g->ids, actor[i][side]) : 0;
-                if (handle[i][side]) __builtin_prefetch(id_at(g, handle[i][side]));
+            struct pugd_text one, other;
+            if (read_project(&m, &project)) return -1;
+            int64_t user = read_text(&m, project, &one), anonymous = read_text(&m, project, &other);
+            if (user < 0 || anonymous < 0 || user + anonymous == 0) return -1;
+            both[i] = user && anonymous;
+            if (user) {
+                at[i] = (uint8_t)sought;
+                text[sought++] = one;
+                if (anonymous) text[sought++] = other;
+            } else {
+                at[i] = (uint8_t)--alone;
+                text[alone] = other;
             }
         }
+        pugd_siphash_many(&g->key, text, sought, actor);
+        pugd_siphash_many(&g->key, text + alone, BLOCK - alone, actor + alone);
+        pugd_ids_find_many(&g->ids, actor, sought, handle);
         for (uint32_t i = 0; i < n; i++) {
-            if (!has[i][0]) continue;
-            for (int side = 0; side < 2; side++)
-                if (handle[i][side] && id_at(g, handle[i][side])->actor != actor[i][side])
-                    handle[i][side] = pugd_ids_find(&g->ids, actor[i][side]);
-            uint32_t user = handle[i][0], anonymous = handle[i][1];
+            actors[start + i] = actor[at[i]];
+            if (at[i] >= alone) continue;
+            uint32_t user = handle[at[i]];
             int known = user && (id_at(g, user)->next & USER);
-            if (known && has[i][1] && user != anonymous)
+            if (known && both[i] && actor[at[i]] != actor[at[i] + 1]) {
+                uint32_t anonymous = handle[at[i] + 1];
                 known = anonymous && id_at(g, user)->person == id_at(g, anonymous)->person;
+            }
             if (!known) look[looks++] = start + i;
         }
     }
     return mp_left(&m) ? -1 : looks;
+}
+
+int pugd_graph_persons_many(const struct pugd_graph *g, const uint8_t *packed, size_t length, uint32_t count,
+                            uint64_t *persons)
+{
+    struct mp m = {packed, packed + length};
+    uint32_t values, project;
+    if (mp_array(&m, &values) || values != 2 * (uint64_t)count) return -1;
+    for (uint32_t start = 0; start < count; start += BLOCK) {
+        uint32_t n = count - start < BLOCK ? count - start : BLOCK;
+        struct pugd_text text[BLOCK];
+        uint64_t actor[BLOCK];
+        uint32_t handle[BLOCK];
+        for (uint32_t i = 0; i < n; i++)
+            if (read_project(&m, &project) || read_text(&m, project, &text[i]) < 0) return -1;
+        pugd_siphash_many(&g->key, text, n, actor);
+        pugd_ids_find_many(&g->ids, actor, n, handle);
+        for (uint32_t i = 0; i < n; i++)
+            if (handle[i]) __builtin_prefetch(id_at(g, id_at(g, handle[i])->person));
+        for (uint32_t i = 0; i < n; i++)
+            persons[start + i] = handle[i] ? id_at(g, id_at(g, handle[i])->person)->actor : actor[i];
+    }
+    return mp_left(&m) ? -1 : 0;
 }
 
 static uint8_t *write32(uint8_t *out, uint32_t v)
@@ -610,10 +646,15 @@ static int load_ids(struct pugd_graph *g, const uint8_t *records, uint32_t count
 {
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *p = records + (size_t)i * PUGD_GRAPH_RECORD;
-        if (i + REPLAY_AHEAD < count) pugd_ids_prefetch(&g->ids, read64(p + REPLAY_AHEAD * PUGD_GRAPH_RECORD));
+        if (i % BLOCK == 0) { /* so that the block's lines are at hand */
+            uint64_t actor[BLOCK];
+            uint32_t n = count - i < BLOCK ? count - i : BLOCK, handle[BLOCK];
+            for (uint32_t k = 0; k < n; k++) actor[k] = read64(p + (size_t)k * PUGD_GRAPH_RECORD);
+            pugd_ids_find_many(&g->ids, actor, n, handle);
+        }
         uint64_t actor = read64(p);
         if (pugd_ids_find(&g->ids, actor)) return -2;
-        if (reserve(g, actor)) return -1;
+        if (pugd_ids_reserve(&g->ids, actor)) return -1;
         uint32_t handle = put(g, actor), person = read32(p + 8), next = read32(p + 12);
         struct rest r = {.size = read32(p + 16), .rank = read32(p + 20), .order = read64(p + 24)};
         if (!person || person > count || !(next & ~USER) || (next & ~USER) > count) return -2;
@@ -641,8 +682,9 @@ int pugd_graph_load(struct pugd_graph *g, const uint8_t *records, uint32_t count
                     uint32_t extra_count)
 {
     if (g->ids.count || count >= PUGD_IDS_MAX - 2) return -2;
-    if (pugd_ids_expect(&g->ids, count)) return -1;
-    int done = load_ids(g, records, count);
+    g->ids.pages.patient = 1;
+    int done = pugd_ids_expect(&g->ids, count) ? -1 : load_ids(g, records, count);
+    g->ids.pages.patient = 0;
     for (uint32_t i = 0; !done && i < extra_count; i++, extras += PUGD_GRAPH_EXTRA) {
         uint32_t low = read32(extras), high = read32(extras + 4);
         if (!low || low >= high || high > count || id_at(g, low)->person != id_at(g, high)->person) return -2;
@@ -656,5 +698,5 @@ int pugd_graph_load(struct pugd_graph *g, const uint8_t *records, uint32_t count
 
 struct pugd_graph_numbers pugd_graph_statistics(const struct pugd_graph *g)
 {
-    return (struct pugd_graph_numbers){g->ids.count, g->users, g->joins, g->extras, g->bytes + g->ids.bytes};
+    return (struct pugd_graph_numbers){g->ids.count, g->users, g->joins, g->extras, g->bytes + pugd_ids_bytes(&g->ids)};
 }

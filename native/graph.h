@@ -1,6 +1,6 @@
 /* Which distinct ids are one person: handles (ids.h) in flat persons, with what a person needs kept at its root.
  *
- * A handle's fields, 32 bytes, with ids.h's index 41 to 44 an id:
+ * A handle's fields, 32 bytes, with ids.h's index 41 to 46 an id:
  *
  *   ids.h   u64 actor
  *           u32 person          the handle of the person's root; the root has itself
@@ -101,7 +101,7 @@ uint32_t pugd_graph_links(const struct pugd_graph *graph, uint64_t actor, struct
 void pugd_graph_scatter(struct pugd_graph *graph, uint64_t actor);
 
 /* Many entries of the link log at once. returns how many were applied: fewer than `count` where memory is short. */
-size_t pugd_graph_replay(struct pugd_graph *graph, const struct pugd_graph_entry *entries, size_t count);
+size_t pugd_graph_link_many(struct pugd_graph *graph, const struct pugd_graph_entry *entries, size_t count);
 
 /* Why a and b are one person: the orders of the links on the way from one to the other. returns how many, of which
  * orders[] gets at most `max`; -1 where they are not one. */
@@ -113,6 +113,11 @@ int64_t pugd_graph_explain(const struct pugd_graph *graph, uint64_t a, uint64_t 
  * returns how many of those; -1 where `packed` is not of that form, or an event has neither id. */
 int64_t pugd_graph_resolve_many(const struct pugd_graph *graph, const uint8_t *packed, size_t length, uint32_t count,
                                 uint64_t *actors, uint32_t *look);
+
+/* The representatives of a batch of ids' persons: of an id that is in no link, its own actor. `packed` is a MessagePack
+ * array of 2 × count values: project, id. returns 0; -1 where `packed` is not of that form. */
+int pugd_graph_persons_many(const struct pugd_graph *graph, const uint8_t *packed, size_t length, uint32_t count,
+                            uint64_t *persons);
 
 /* Records of the ids [from, from + count), counted from 0: actor, person, next, size or proof, rank, order,
  * little-endian. returns how many were written. The extra links: two handles, order; all of them. Equal link logs give

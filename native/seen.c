@@ -1,9 +1,9 @@
 #include "seen.h"
 
-#include "ids.h"
 #include "memory.h"
 #include "msgpack.h"
 #include "record.h"
+#include "siphash.h"
 
 #include <string.h>
 

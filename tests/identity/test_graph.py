@@ -37,3 +37,19 @@ def test_resolve_many_takes_batches_of_any_size() -> None:
         actors, look = graph.resolve_many(packed, count)
         assert actors == [graph.actor(1, f"u{i}") for i in range(count)]
         assert look == list(range(count))
+
+
+def test_persons_many_is_find_of_the_actor() -> None:
+    graph = Graph(KEY)
+    ids = [f"{'long' * (i % 9)}-{i}" for i in range(700)]
+    actors = [graph.actor(1, one) for one in ids]
+    for i in range(0, 500, 5):
+        graph.link(actors[i], actors[i + 2 * (i % 50)], i + 1)
+        graph.user(actors[i + i % 4])
+    assert len({graph.find(one) for one in actors}) < 650
+    for count in (0, 1, 7, 127, 128, 129, 256, 700):
+        packed = msgspec.msgpack.encode([value for one in ids[:count] for value in (1, one)])
+        assert graph.persons_many(packed, count) == [graph.find(one) for one in actors[:count]]
+    for values in ([1], [1, None], [1, 1], ["1", "u"], [-1, "u"], [2**32, "u"], [1, "u", 1]):
+        with pytest.raises(AssertionError):
+            graph.persons_many(msgspec.msgpack.encode(values), 1)

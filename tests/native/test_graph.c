@@ -1,4 +1,4 @@
-// sources: ids.c graph.c
+// sources: ids.c siphash.c pages.c graph.c
 // define: PUGD_TEST_MEMORY
 /* The graph against a table of labels, while allocations fail: representatives, sizes, members, who moved, why two are
  * one, which links there are, persons taken apart; dumps that load to the same dump; and bytes of any kind as a packed batch or as records. */
@@ -217,7 +217,7 @@ static int world(uint64_t seed, unsigned failing, int with_scatter)
     size_t extra_bytes = numbers.extras * PUGD_GRAPH_EXTRA;
     if (!with_scatter) {
         struct pugd_graph *replayed = pugd_graph_new(key);
-        CHECK(pugd_graph_replay(replayed, log, logged) == logged);
+        CHECK(pugd_graph_link_many(replayed, log, logged) == logged);
         CHECK(pugd_graph_dump(replayed, 0, IDS, dumps[1]) == numbers.ids);
         CHECK(!memcmp(dumps[0], dumps[1], numbers.ids * PUGD_GRAPH_RECORD));
         pugd_graph_dump_extras(replayed, extras[1]);

@@ -1,4 +1,4 @@
-// sources: ids.c seen.c record.c
+// sources: siphash.c seen.c record.c
 // define: PUGD_TEST_MEMORY
 /* The set of event ids against an array of times, with clocks that step, stand and leap; its bound on bytes; memory that
  * fails; and bytes of any kind as a packed batch or as journal records. */

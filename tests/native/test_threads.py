@@ -6,16 +6,19 @@ import platform
 import subprocess
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 NATIVE = HERE.parents[1] / "native"
 
 
-def test_flush_has_no_race(tmp_path: Path) -> None:
-    program = tmp_path / "test_flush"
+@pytest.mark.parametrize(("name", "sources"), [("test_flush", ["record.c"]), ("test_pages", ["pages.c"])])
+def test_there_is_no_race(name: str, sources: list[str], tmp_path: Path) -> None:
+    program = tmp_path / name
     built = subprocess.run(
         [
             *("cc", "-std=gnu11", "-O1", "-g", "-pthread", "-fsanitize=thread", f"-I{NATIVE}"),
-            *(str(HERE / "test_flush.c"), str(NATIVE / "record.c"), "-o", str(program)),
+            *(str(HERE / f"{name}.c"), *(str(NATIVE / source) for source in sources), "-o", str(program)),
         ],
         capture_output=True,
         text=True,
