@@ -211,8 +211,8 @@ def plan_links(project: int, actors: Sequence[int]) -> Plan:
 
 
 def plan_activity(project: int, actors: Sequence[int], links: Links) -> Plan:
-    """When and under which ids these actors were seen. An event with both ids is also a sight of its anonymous id,
-    where that is linked to anyone here."""
+    """When and under which ids these actors were seen. A call with both ids is also a sight of its anonymous id, where
+    that is linked to anyone here."""
     own = among(sql("actor"), actors)
     counts = sql("bot = 0 AND cookieless = 0 AND call != 'group'")
     return plan(
@@ -226,7 +226,8 @@ FROM (
         toUInt64($counts) AS counts, occurred_at AS at, bot AS is_bot, cookieless AND NOT bot AS is_cookieless
     $events
     UNION ALL
-    SELECT actor, distinct_id, '', user_id = distinct_id, 0, occurred_at, 0, 0
+    SELECT actor, distinct_id, if(user_id != '' AND anonymous_id IN $linked, anonymous_id, ''), user_id = distinct_id,
+        0, occurred_at, 0, 0
     $traits
 )
 GROUP BY actor, beside, is_bot, is_cookieless""",

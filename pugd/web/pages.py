@@ -435,7 +435,8 @@ def _headed(person: Person, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
         {
             "id": one.id,
             "kind": one.kind,
-            "since": _moment(one.first_seen, zone),
+            "since": _date(one.first_seen, zone),
+            "since_exact": _moment(one.first_seen, zone),
             "last": _ago(one.last_seen, now),
             "last_exact": _moment(one.last_seen, zone),
         }
@@ -468,8 +469,12 @@ def _listed(person: Person, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
 
 
 def _moment(text: str, zone: ZoneInfo) -> str:
+    return f"{_date(text, zone)}, {datetime.fromisoformat(text).astimezone(zone):%H:%M}"
+
+
+def _date(text: str, zone: ZoneInfo) -> str:
     at = datetime.fromisoformat(text).astimezone(zone)
-    return f"{at.day} {at:%b %Y, %H:%M}"
+    return f"{at.day} {at:%b %Y}"
 
 
 def _ago(text: str, now: datetime) -> str:

@@ -120,10 +120,10 @@ def sights(world: World, own: set[int]) -> dict[str, list[tuple[int, str]]]:
             kind = "user" if trait["user_id"] == trait["distinct_id"] else "anonymous"
             see(trait["distinct_id"], trait["occurred_at"], kind)
     linked = {link[side] for link in accepted(world) for side in ("a_id", "b_id")}
-    for event in counted(world):
-        beside = event["anonymous_id"]
-        if event["actor"] in own and event["user_id"] and beside in linked and beside in found:
-            see(beside, event["occurred_at"], "anonymous")
+    for row in (*counted(world), *world.traits):
+        beside = row["anonymous_id"]
+        if row["actor"] in own and row["user_id"] and beside in linked and beside in found:
+            see(beside, row["occurred_at"], "anonymous")
     return found
 
 

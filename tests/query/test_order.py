@@ -1,0 +1,172 @@
+"""The order in which calls arrive, and how often, changes nothing that is read, as long as none of them is refused.
+
+Calls go the whole way in (dialect, duplicates, rules, journal), in any order, in wake-ups of any size, with retries;
+what is read of them is compared with what is read when each came once, as it happened. Not compared is what tells of
+arrival itself: `received_at`, places in the link log, and which of several calls that name two ids was the first to
+join them, so that an identify here sets traits, which tell of it too. An alias that no other call repeats is compared.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from engine import opened_store
+from histories import Collector, History, insert
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pugd.accept import Accept, Arrival
+from pugd.answer import Answer, Stored
+from pugd.edge.gate import Gate
+from pugd.identity import rules
+from pugd.identity.duplicates import RecentIds
+from pugd.journal.reader import Reader
+from pugd.journal.writer import Writer
+from pugd.model import EVENT, LINK, MERGE, TRAIT, EventRow, LinkRow, MergeRow, TraitRow, WriteKey
+from pugd.question import People, Timeline
+
+BEGAN = 1_790_000_000_000
+_projects = itertools.count(700_000)
+
+ROWS: dict[int, Any] = {EVENT: EventRow, TRAIT: TraitRow, LINK: LinkRow, MERGE: MergeRow}
+DEVICES = {"ann": ["phone", "laptop", "tv"], "bob": ["tablet"], "": ["visitor-1", "visitor-2"]}
+"""Whose device is whose: nobody's is claimed by two, so that nothing is refused."""
+
+
+def when(step: int) -> str:
+    return f"2026-09-0{1 + step}T10:00:00.000Z"
+
+
+owners = st.sampled_from(list(DEVICES))
+steps = st.integers(0, 8)
+operations = st.dictionaries(
+    st.sampled_from(["$set", "$set_once", "$add"]),
+    st.dictionaries(st.sampled_from(["plan", "visits"]), st.integers(1, 3), min_size=1, max_size=2),
+    max_size=2,
+)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> dict[str, Any]:
+    owner = draw(owners)
+    device = draw(st.sampled_from(DEVICES[owner]))
+    kind = draw(st.sampled_from(["track", "track", "both", "user", "identify", "alias"]))
+    at = when(draw(steps))
+    if kind == "alias":
+        # One for each pair of devices: an alias sets no traits that would tell of another.
+        first, second = sorted(draw(st.sampled_from(DEVICES[owner])) for _ in range(2))
+        if first != second:
+            return {"type": "alias", "previousId": first, "anonymousId": second, "messageId": f"{first}={second}"}
+    if kind == "identify" and owner:
+        traits = {"plan": draw(st.integers(1, 3)), **draw(operations)}
+        return {"type": "identify", "userId": owner, "anonymousId": device, "traits": traits, "timestamp": at}
+    ids = {"userId": owner} if kind == "user" and owner else {"anonymousId": device}
+    if kind == "both" and owner:
+        ids = {"userId": owner, "anonymousId": device}
+    return {"type": "track", "event": draw(st.sampled_from(["a", "b"])), "timestamp": at, **ids,
+            "properties": draw(operations)}  # fmt: skip
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
+    """Calls as they happened, and wake-ups in which they come: all of them, in any order, some again."""
+    calls = [
+        {"messageId": f"m{n}", **said} for n, said in enumerate(draw(st.lists(messages(), min_size=2, max_size=14)))
+    ]
+    calls = [{"timestamp": when(4), **said} for said in {said["messageId"]: said for said in calls}.values()]
+    calls.sort(key=lambda said: said["timestamp"])
+    again = draw(st.lists(st.sampled_from(calls), max_size=6))
+    order = draw(st.permutations(calls + again))
+    cuts = sorted(draw(st.sets(st.integers(1, len(order)), max_size=4)))
+    return calls, [order[a:b] for a, b in itertools.pairwise([0, *cuts, len(order)]) if a < b]
+
+
+def taken(wake_ups: list[list[dict[str, Any]]]) -> History:
+    """What the collector makes of them."""
+    history = History(next(_projects))
+    key = WriteKey(history.project, secret=False)
+    numbers = itertools.count()
+    with tempfile.TemporaryDirectory() as directory:
+        journal = Path(directory) / "journal"
+        writer = Writer.open(
+            journal, name="here", epoch=7, flushed_path=Path(directory) / "flushed", file_bytes_max=1 << 20,
+            bytes_max=1 << 30, reserve_bytes=0, pending_bytes_max=1 << 26,
+        )  # fmt: skip
+        accept = Accept(
+            graph=history.graph, recent=RecentIds(bytes(16), 86_400_000, 1 << 20), writer=writer, keys=Gate({"k": key}),
+            illegal=rules.IllegalIds(), ids_max=500, mint=lambda: f"minted-{next(numbers)}",
+        )  # fmt: skip
+        begin = writer.position
+        for number, calls in enumerate(wake_ups):
+            [ack] = accept.take(
+                [Arrival("batch", json.dumps({"batch": calls}).encode(), key)], b"", 0, BEGAN + number * 1000
+            )
+            assert (ack.accepted, ack.refused) == (len(calls), [])
+        end = writer.position
+        writer.close()
+        assert not accept.statistics().links_refused
+        into = {
+            EVENT: history.world.events,
+            TRAIT: history.world.traits,
+            LINK: history.world.links,
+            MERGE: history.merges,
+        }
+        for position, row in Reader(journal, epoch=7).rows(begin, end):
+            said = ROWS[int(row[0])](*row)  # type: ignore[call-overload]
+            fields = msgspec.structs.asdict(said)
+            texts = {name: value.decode() for name, value in fields.items() if isinstance(value, bytes)}
+            into[said.kind].append({**fields, **texts, "collector": "here", "epoch": 7, "position": position})
+    return history
+
+
+async def read(history: History) -> dict[str, Any]:
+    """All that is read of a project, without what tells of arrival."""
+    store = await opened_store()
+    await insert(store, history)
+
+    async def wait_stored() -> Stored:
+        return Stored(0, complete=True)
+
+    collector = Collector(history, store, BEGAN)
+    answer = Answer(store, wait_stored=wait_stored, actor=history.graph.actor, collector=collector)
+    page = json.loads(msgspec.json.encode(await answer.people(People(project=history.project, limit=1000))))
+    found: dict[str, Any] = {}
+    for person in page["people"]:
+        ids = [one["id"] for one in person["ids"]]
+        question = Timeline(project=history.project, actor=history.actor(ids[0]), limit=1000)
+        timeline = json.loads(msgspec.json.encode(await answer.timeline(question)))
+        assert timeline["person"] == person
+        if person["user_id"] is None:
+            del person["id"]  # of a person without a user id: the one that was linked first
+        else:
+            person["id"] = person["user_id"]
+            assert timeline["person"]["id"] == f"p_{history.actor(person['user_id']):016x}"
+        person["ids"].sort(key=lambda one: one["id"])
+        entries = [
+            {
+                name: value
+                for name, value in entry.items()
+                if name != "received_at" and (name, entry["type"]) != ("id", "link")
+            }
+            for entry in timeline["entries"]
+            if entry["type"] != "link" or entry["call"] == "alias"
+        ]
+        times = [entry["occurred_at"] for entry in timeline["entries"]]
+        assert times == sorted(times, reverse=True)
+        entries.sort(key=lambda entry: (entry["occurred_at"], entry["type"], entry["event_id"]))
+        found[min(ids)] = {"person": person, "entries": entries}
+    return found
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(deliveries())
+async def test_any_order_and_any_repetition_give_the_same_people_timelines_and_traits(said):
+    calls, wake_ups = said
+    wanted = await read(taken([[call] for call in calls]))
+    found = await read(taken(wake_ups))
+    assert found == wanted
