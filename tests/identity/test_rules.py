@@ -604,6 +604,28 @@ def test_a_log_of_the_first_rules_replays_as_it_did() -> None:
         assert propose(graph, "identify", "a1", "u2").links[0].order == 8
 
 
+def test_replay_does_what_was_done_by_hand_at_its_place_in_the_log() -> None:
+    """Each depends on all before it. Many at once, one by one, and cut anywhere: it is the same."""
+    graph = Graph(KEY)
+    log: list[model.LinkRow] = []
+    for call, a, b in (
+        ("identify", "a", "u"), ("identify", "b", "u"), ("alias", "a", "b"), ("unlink", "a", "u"),
+        ("identify", "c", "a"), ("alias", "a", "b"), ("merge", "c", "b"), ("identify", "d", "u"),
+        ("unlink", "u", ""), ("merge", "d", "u"), ("user", "z", ""), ("merge", "z", "a"),
+    ):  # fmt: skip
+        log += [row(one) for one in propose(graph, call, a, b, secret=call in ("merge", "unlink"), b_user=False).links]
+    assert [one.refused for one in log if one.refused] == [errors.UNLINKED_BY_HAND]
+    assert graph.cannot
+    whole = snapshot.dump(graph, 1, 2)
+    for cut in range(len(log) + 1):
+        many, single = Graph(KEY), Graph(KEY)
+        rules.replay_many(many, log[:cut])
+        rules.replay_many(many, log)  # what it already holds is passed over
+        for one in [*log[:cut], *log]:
+            rules.replay(single, one)
+        assert snapshot.dump(many, 1, 2) == snapshot.dump(single, 1, 2) == whole
+
+
 @pytest.mark.parametrize("evidence", [0, 4])
 def test_a_person_of_500_ids_comes_apart_within_the_pause_that_ingest_may_see(evidence: int) -> None:
     graph = Graph(KEY)
