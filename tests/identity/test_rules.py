@@ -637,9 +637,9 @@ def test_a_person_of_500_ids_comes_apart_within_the_pause_that_ingest_may_see(ev
             propose(graph, "alias", one, ids[(i + step) % len(ids)], b_user=False)
     took = []
     for one in ("a7", "u"):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         outcome = propose(graph, "unlink", one, secret=True)
-        took.append(time.perf_counter() - begun)
+        took.append(time.thread_time() - begun)
         assert outcome.parts is not None
     assert len(outcome.parts.persons) == 1 + (1 if evidence else 498)
-    assert max(took) < 0.1, "20 ms on a quiet machine: bench/bench_unlink.py"
+    assert max(took) < 0.05, "20 ms on a quiet machine: bench/bench_unlink.py"
