@@ -267,6 +267,35 @@ def check_journal(loaded: Config, as_json: bool) -> None:
     sys.exit(0 if found.whole else 1)
 
 
+@check.command("identity")
+@settings("data")
+@click.option("--repair", is_flag=True, help="Make graph and person_of what the link log says.")
+def check_identity(loaded: Config, repair: bool) -> None:
+    """Who is one person: compare the graph, the link log and person_of. 0: they agree; 1: they differed.
+
+    While pugd runs, it does this itself, beside its work; else this command opens the engine.
+    """
+    from pugd import keeper as role
+    from pugd.identity import agreement
+
+    shown = sys.stderr.isatty()
+
+    def say(progress: str) -> None:
+        if shown:
+            click.echo(f"\r\x1b[K{progress}", err=True, nl=False)
+
+    try:
+        report = role.check_identity(loaded, repair=repair, say=say)
+    except PugdError as error:
+        say("")
+        click.echo(f"pugd: cannot check: {error}", err=True)
+        sys.exit(2)
+    say("")
+    for line in agreement.told(report):
+        click.echo(line)
+    sys.exit(0 if report.found.agree else 1)
+
+
 @main.command()
 @settings("data")
 @click.option("--from", "position", type=click.IntRange(min=0), help="A position of the journal.")

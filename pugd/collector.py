@@ -189,6 +189,9 @@ class Collector:
         self._snapshot_order = 0
         """Of the graph that the snapshot on disk holds."""
         self._snapshot_position = 0
+        self._snapshotting = trio.Lock()
+        self._distrusted = False
+        """The graph is not to be kept: the next process makes it anew from the link log."""
 
     async def run(self) -> None:
         """Until `status.stopping`."""
@@ -255,6 +258,8 @@ class Collector:
                         "explain": self._explain,
                         "unlink": self._unlink,
                         "merge": self._merge,
+                        "snapshot": self._write_now,
+                        "rebuild": self._rebuild,
                     },
                 )
                 await nursery.start(edge.run)
@@ -267,7 +272,10 @@ class Collector:
                 edge.stop_accepting()
                 await edge.wait_drained(trio.current_time() + config.shutdown_timeout_s * 0.3)
                 nursery.cancel_scope.cancel()
-        self._write_snapshot(self._graph.order, snapshot.dump(self._graph, writer.position, origin.epoch))
+        if self._distrusted:
+            directory.graph_snapshot.unlink(missing_ok=True)
+        else:
+            self._write_snapshot(self._graph.order, snapshot.dump(self._graph, writer.position, origin.epoch))
 
     # -- recovery ------------------------------------------------------------------------------------------------------
 
@@ -370,16 +378,17 @@ class Collector:
                     await self._snapshot()
             self._writer.delete_before(max(0, min(stored, keep, self._snapshot_position)))
 
-    async def _snapshot(self) -> None:
-        """Write the graph, if it has changed; once what it holds is flushed."""
-        position, order = self._writer.position, self._graph.order
-        if order == self._snapshot_order:
-            self._snapshot_position = position if self._writer.flushed >= position else self._snapshot_position
-            return
-        data = snapshot.dump(self._graph, position, self._origin.epoch)
-        await self._wait_flushed(position)
-        await trio.to_thread.run_sync(self._write_snapshot, order, data)
-        self._snapshot_position = position
+    async def _snapshot(self, *, anew: bool = False) -> None:
+        """Write the graph, if it has changed, or `anew` in any case; once what it holds is flushed."""
+        async with self._snapshotting:
+            position, order = self._writer.position, self._graph.order
+            if order == self._snapshot_order and not anew:
+                self._snapshot_position = position if self._writer.flushed >= position else self._snapshot_position
+                return
+            data = snapshot.dump(self._graph, position, self._origin.epoch)
+            await self._wait_flushed(position)
+            await trio.to_thread.run_sync(self._write_snapshot, order, data)
+            self._snapshot_position = position
 
     def _write_snapshot(self, order: int, data: bytes) -> None:
         write_whole(self._directory.graph_snapshot, data)
@@ -419,6 +428,19 @@ class Collector:
         await self._wait_flushed(position)
         order = outcome.links[0].order if outcome.links and not outcome.refused else None
         return commands.Merged(order, outcome.refused or None, person)
+
+    async def _write_now(self, _: Mapping[str, Any]) -> commands.Written:
+        """Write the snapshot now, whether the graph has changed since the last one or not."""
+        await self._snapshot(anew=True)
+        return commands.Written(os.getpid())
+
+    async def _rebuild(self, _: Mapping[str, Any]) -> commands.Written:
+        """The graph is wrong: stop as if asked to, and leave no snapshot behind. The supervisor starts the next
+        process, which makes the graph from the link log; connections wait meanwhile."""
+        log.warning("the graph is not what the link log says: starting again to make it anew")
+        self._distrusted = True
+        self._status.stopping.set()
+        return commands.Written(os.getpid())
 
     def _by_hand(self, proposal: rules.Proposal) -> tuple[rules.Outcome, int]:
         try:

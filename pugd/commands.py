@@ -21,6 +21,8 @@ from pugd.errors import JournalError, PugdError
 
 LINE_BYTES_MAX = 64 << 20
 TIMEOUT_S = 10.0
+SLOW_S = {"snapshot": 120.0}
+"""Commands that may take longer: writing the graph of 10 M ids is 400 MB to the disk."""
 
 Command = Callable[[Mapping[str, Any]], Awaitable[object]]
 
@@ -67,6 +69,24 @@ class Merged(msgspec.Struct, frozen=True):
     """The person of the first id now."""
 
 
+class Written(msgspec.Struct, frozen=True):
+    """`snapshot`: it is on disk. `rebuild`: the collector ends now, and its snapshot is gone."""
+
+    process: int
+    """Whose graph it is: another process has made its own."""
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """`checked`: how far the check has come that was asked for by `check`."""
+
+    progress: str
+    """What it is at; '' once it has ended."""
+    report: Any = None
+    """What it found (identity/agreement.py, Report); None where it could not check."""
+    error: str = ""
+    """Why it could not."""
+
+
 def _address(path: Path) -> str:
     """The socket's path, short enough for the kernel (107 bytes) however deep the data directory lies."""
     text = os.fspath(path)
@@ -95,9 +115,9 @@ async def serve(
     listener.listen(16)
 
     async def handle(stream: trio.SocketStream) -> None:
-        with trio.move_on_after(TIMEOUT_S):
+        with trio.move_on_after(TIMEOUT_S) as bound:
             try:
-                await _answer(stream, commands)
+                await _answer(stream, commands, bound)
             except trio.BrokenResourceError:
                 pass  # who asked has gone
         await trio.aclose_forcefully(stream)
@@ -106,10 +126,12 @@ async def serve(
     await trio.serve_listeners(handle, [trio.SocketListener(listener)])
 
 
-async def _answer(stream: trio.SocketStream, commands: Mapping[str, Command]) -> None:
+async def _answer(stream: trio.SocketStream, commands: Mapping[str, Command], bound: trio.CancelScope) -> None:
     try:
         asked = msgspec.json.decode(await _line(stream), type=dict[str, Any])
         name = asked.get("do")
+        if name in SLOW_S:
+            bound.deadline = trio.current_time() + SLOW_S[name]
         command = commands.get(name) if isinstance(name, str) else None
         if command is None:
             answer: dict[str, object] = {"error": f"unknown command {name!r}: known are {', '.join(sorted(commands))}"}
@@ -127,11 +149,11 @@ async def _answer(stream: trio.SocketStream, commands: Mapping[str, Command]) ->
 async def ask(path: Path, do: str, **arguments: object) -> Any:
     """Send one command; returns what it answered.
 
-    raises  CommandError: nobody is there, nothing came within TIMEOUT_S, or the command was refused
+    raises  CommandError: nobody is there, nothing came in time (TIMEOUT_S, SLOW_S), or the command was refused
     """
     client = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with trio.fail_after(TIMEOUT_S):
+        with trio.fail_after(SLOW_S.get(do, TIMEOUT_S)):
             await client.connect(_address(path))
             connected = trio.SocketStream(client)
             await connected.send_all(msgspec.json.encode({"do": do, **arguments}) + b"\n")

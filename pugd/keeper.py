@@ -8,21 +8,26 @@ tries again with growing pauses, and is not ready. The console answers from the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
 import trio
 from hypercorn.config import Config as ServerConfig
 from hypercorn.trio import serve
 
 from pugd import commands
 from pugd.answer import Answer, Stored
+from pugd.check import Check
+from pugd.check import Collector as AskedCollector
 from pugd.config import Config, address, reachable
 from pugd.control import projects
 from pugd.control.control import Control, open_control
-from pugd.data import DataDirectory
+from pugd.data import DataDirectory, Held
 from pugd.drain import Drain
-from pugd.errors import CollectorAwayError, ControlError
+from pugd.errors import CollectorAwayError, ConfigError, ControlError, PugdError, StoreUnavailableError
+from pugd.identity.agreement import Report, told
 from pugd.identity.graph import Graph
 from pugd.model import LINK, LinkRow, Project
 from pugd.process import STOPPING, Sockets, Status
@@ -44,6 +49,11 @@ AWAY_WAIT_S: Final = 2.0
 """The same, where ClickHouse is away as the process stops."""
 LINKS_MAX: Final = 20_000
 """Entries of the link log in one answer to the collector."""
+CHECK_WAIT_S: Final = 120.0
+"""How long a check waits for the drain."""
+RECONCILE_PAUSE_S: Final = 1.0
+ASK_PAUSE_S: Final = 0.1
+"""Between two looks at a check that runs in another process."""
 
 
 class Keeper:
@@ -65,17 +75,28 @@ class Keeper:
         )
         self._control: Control | None = None
         self._greeted = False
+        self._check: Check | None = None
+        """The one that runs now."""
+        self._checked_last: tuple[Report | None, str] = (None, "")
+        """What the last check found, or why it could not check."""
 
     async def run(self) -> None:
         """Until `status.stopping`; then what is flushed is stored first, if that can be done in time."""
         try:
-            known = {"links": self._links, **commands_of(self._drain)}
+            known = {
+                "links": self._links,
+                "check": self._begin_check,
+                "checked": self._checked,
+                **commands_of(self._drain),
+            }
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_control)
                 nursery.start_soon(self._drain.run)
                 nursery.start_soon(self._serve_console)
+                self._nursery = nursery
                 await nursery.start(commands.serve, self._directory.keeper_socket, known)
                 nursery.start_soon(self._look)
+                nursery.start_soon(self._reconcile)
                 await self._status.stopping.wait()
                 self._status.unready(STOPPING)
                 await self._drain_to_the_end()
@@ -123,6 +144,66 @@ class Keeper:
         except commands.CommandError as error:
             done = "Nothing was done" if error.code else "It is not known whether it was done: look first"
             raise CollectorAwayError(f"{error}. {done}, and ask again in a while.") from error
+
+    # -- identity agrees with itself -----------------------------------------------------------------------------------
+
+    async def _wait_all_stored(self) -> int:
+        """Until all that is flushed now is stored. returns the position; raises StoreUnavailableError"""
+        until = self._drain.flushed
+        if not await self._drain.wait_stored(until, trio.current_time() + CHECK_WAIT_S):
+            raise StoreUnavailableError(
+                f"not everything is stored within {CHECK_WAIT_S:g} s: ClickHouse is away or slow"
+            )
+        return until
+
+    def _new_check(self) -> Check:
+        asked = AskedCollector(self._ask_collector) if "collector" in self._config.roles else None
+        return Check(self._directory, self._store, wait_stored=self._wait_all_stored, collector=asked)
+
+    async def _reconcile(self) -> None:
+        """Once after a start, beside everything else: what a crash left between graph, link log and person_of."""
+        while True:
+            try:
+                while not self._greeted or not self._store.ready or self._check is not None:
+                    await trio.sleep(RECONCILE_PAUSE_S)
+                begun = time.monotonic()
+                differs = await self._new_check().glance()
+                break
+            except PugdError as error:
+                log.info("whether graph, link log and person_of agree cannot be seen yet: %s", error)
+                await trio.sleep(RECONCILE_PAUSE_S)
+        if not differs:
+            log.info("graph, link log and person_of agree at a glance (%.1f s)", time.monotonic() - begun)
+            return
+        log.warning("%s: checking all of it, and repairing", differs)
+        await self._begin_check({"repair": True})
+
+    async def _begin_check(self, asked: Mapping[str, Any]) -> bool:
+        """Start a check, unless one runs. returns whether it was started"""
+        if self._check is not None:
+            return False
+        self._check = self._new_check()
+        self._nursery.start_soon(self._run_check, self._check, bool(asked.get("repair")))
+        return True
+
+    async def _run_check(self, check: Check, repair: bool) -> None:
+        try:
+            report = await check.run(repair=repair)
+        except PugdError as error:
+            self._checked_last = (None, str(error))
+            log.warning("graph, link log and person_of could not be compared: %s", error)
+        else:
+            self._checked_last = (report, "")
+            for line in told(report):
+                if line:
+                    log.log(logging.INFO if report.found.agree else logging.WARNING, "%s", line)
+        finally:
+            self._check = None
+
+    async def _checked(self, _: Mapping[str, Any]) -> commands.Checked:
+        if self._check is not None:
+            return commands.Checked(self._check.progress)
+        return commands.Checked("", *self._checked_last)
 
     # -- how it is -----------------------------------------------------------------------------------------------------
 
@@ -260,3 +341,67 @@ _LINKS: Final = (
 async def run(config: Config, sockets: Sockets, status: Status) -> None:
     """Be the keeper, until `status.stopping`."""
     await Keeper(config, sockets, status).run()
+
+
+def check_identity(config: Config, *, repair: bool, say: Callable[[str], None]) -> Report:
+    """Compare graph, link log and person_of: by the keeper that runs on the data directory, else here.
+
+    `say`    is told what is being done
+    raises   PugdError where it cannot be checked
+    """
+    directory = DataDirectory(config.data)
+    if not directory.collector.exists():
+        raise ConfigError(f"{directory.path} is no data directory of pugd: name it with --data")
+    try:
+        held = Held(directory)
+    except ConfigError:
+        return trio.run(_ask_check, directory, repair, say)
+    try:
+        return trio.run(_check_alone, config, directory, repair, say)
+    finally:
+        held.close()
+
+
+async def _ask_check(directory: DataDirectory, repair: bool, say: Callable[[str], None]) -> Report:
+    while not await commands.ask(directory.keeper_socket, "check", repair=repair):
+        say("waiting for another check to end")
+        await trio.sleep(ASK_PAUSE_S)
+    while True:
+        await trio.sleep(ASK_PAUSE_S)
+        checked = msgspec.convert(await commands.ask(directory.keeper_socket, "checked"), commands.Checked)
+        if checked.progress:
+            say(checked.progress)
+        elif checked.error:
+            raise StoreUnavailableError(checked.error)
+        else:
+            return msgspec.convert(checked.report, Report)
+
+
+async def _check_alone(config: Config, directory: DataDirectory, repair: bool, say: Callable[[str], None]) -> Report:
+    store = Store(directory=directory.path, url=config.clickhouse_url or None)
+    drain = Drain(directory, store, interval_ms=config.drain_interval_ms, rows_max=config.drain_rows_max)
+
+    async def wait_stored() -> int:
+        until = drain.flushed
+        if not await drain.wait_stored(until, trio.current_time() + CHECK_WAIT_S):
+            why = drain.statistics().last_error
+            raise StoreUnavailableError(f"not everything is stored within {CHECK_WAIT_S:g} s. {why}")
+        return until
+
+    check = Check(directory, store, wait_stored=wait_stored, collector=None)
+
+    async def tell() -> None:
+        while True:
+            say(check.progress)
+            await trio.sleep(ASK_PAUSE_S)
+
+    try:
+        await store.prepare()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drain.run)
+            nursery.start_soon(tell)
+            report = await check.run(repair=repair)
+            nursery.cancel_scope.cancel()
+        return report
+    finally:
+        await store.close()

@@ -27,16 +27,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "drain": VOCABULARY | {"journal", "columns", "store"},
     "repair": VOCABULARY | {"commands", "drain", "store"},
     "answer": VOCABULARY | {"query", "store", "control"},
+    "check": VOCABULARY | {"identity", "journal", "columns", "store"},
     "web": VOCABULARY | {"web", "query", "control"},
     "demo": VOCABULARY,
     "collector": VOCABULARY | STAGES | {"process", "commands", "accept"},
-    "keeper": VOCABULARY | STAGES | {"process", "commands", "drain", "repair", "answer", "web"},
+    "keeper": VOCABULARY | STAGES | {"process", "commands", "drain", "repair", "answer", "check", "web"},
     "supervisor": VOCABULARY | {"process", "control"},
     "__main__": VOCABULARY | STAGES | {"process", "supervisor", "collector", "keeper", "demo", "drain", "repair"},
     "__init__": set(),
 }
 WAIT = {
-    *("process", "supervisor", "collector", "keeper", "drain", "repair", "answer", "commands"),
+    *("process", "supervisor", "collector", "keeper", "drain", "repair", "check", "answer", "commands"),
     "__main__",
     *("edge.http", "edge.udp", "store.clickhouse", "control.postgres", "control.control"),
 }

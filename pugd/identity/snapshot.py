@@ -62,8 +62,21 @@ def dump(graph: Graph, position: int, epoch: int) -> bytes:
     return b"".join((header, records, extras, rest, SUM.pack(crc)))
 
 
-def load(key: bytes, data: bytes | memoryview) -> tuple[Graph, int, int]:
-    """returns (graph, position, epoch); raises SnapshotDamaged, naming the damage, and MemoryError."""
+class About(msgspec.Struct, frozen=True):
+    """What a snapshot says of itself."""
+
+    position: int
+    epoch: int
+    order: int
+    """The next free place in the link log."""
+    extras: int
+    """Where the extra links begin; the ids begin behind the header."""
+    rest: int
+    """Where the rest begins; the checksum ends it."""
+
+
+def about(graph: Graph, data: bytes | memoryview) -> About:
+    """Is `data` whole, and of the key of `graph`? returns what it says of itself; raises SnapshotDamaged."""
     view = memoryview(data)
     if len(view) < HEADER.size + SUM.size:
         raise SnapshotDamaged(f"graph snapshot: {len(view)} bytes are less than a header; replay the link log")
@@ -75,20 +88,33 @@ def load(key: bytes, data: bytes | memoryview) -> tuple[Graph, int, int]:
     end = len(view) - SUM.size
     if SUM.unpack_from(view, end)[0] != zlib.crc32(view[:end]):
         raise SnapshotDamaged("graph snapshot: checksum differs; replay the link log")
-    extras = HEADER.size + count * RECORD
-    rest = extras + extra * EXTRA
-    graph = Graph.from_records(key, view[HEADER.size : extras], view[extras:rest])
-    if graph is None:
-        raise SnapshotDamaged("graph snapshot: its records are no graph; replay the link log")
     if _key_check(graph) != check:
         raise SnapshotDamaged("graph snapshot: made under another hash.key; put the right key back")
+    extras = HEADER.size + count * RECORD
+    return About(position, epoch, order, extras, extras + extra * EXTRA)
+
+
+def holds(graph: Graph, data: bytes | memoryview) -> bool:
+    """Is the whole snapshot `data` of this very graph, whichever version of the rules wrote it, and wherever?"""
+    mine, theirs = memoryview(dump(graph, 0, 0)), memoryview(data)
+    counts = slice(HEADER.size - 3 * 8, len(theirs) - SUM.size)
+    return len(mine) == len(theirs) and mine[counts] == theirs[counts]
+
+
+def load(key: bytes, data: bytes | memoryview) -> tuple[Graph, int, int]:
+    """returns (graph, position, epoch); raises SnapshotDamaged, naming the damage, and MemoryError."""
+    view = memoryview(data)
+    said = about(Graph(key), view)
+    graph = Graph.from_records(key, view[HEADER.size : said.extras], view[said.extras : said.rest])
+    if graph is None:
+        raise SnapshotDamaged("graph snapshot: its records are no graph; replay the link log")
     try:
-        refusals, apart = msgspec.msgpack.decode(view[rest:end], type=_Rest)
+        refusals, apart = msgspec.msgpack.decode(view[said.rest : len(view) - SUM.size], type=_Rest)
     except msgspec.MsgspecError as error:
         raise SnapshotDamaged(f"graph snapshot: what follows the ids: {error}; replay the link log") from error
     graph.refusals = dict.fromkeys(refusals)
     for a, b in apart:
         graph.cannot.setdefault(a, set()).add(b)
         graph.cannot.setdefault(b, set()).add(a)
-    graph.order = order
-    return graph, position, epoch
+    graph.order = said.order
+    return graph, said.position, said.epoch
