@@ -124,7 +124,7 @@ def bench_seen(count: int) -> None:
     for chunk in chunks(count):
         packed = msgspec.msgpack.encode([v for i in chunk for v in (PROJECT, user(i), now)])
         start = time.thread_time_ns()
-        new += len(chunk) - len(recent.add_many(packed, len(chunk), now))
+        new += len(chunk) - len(recent.add_many(packed, len(chunk), now)[0])
         times.append(time.thread_time_ns() - start)
         now += 20
     assert new == count

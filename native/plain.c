@@ -13,6 +13,7 @@ enum {
     CONTEXTS_MAX = 4096,
     CONTEXT_MAX_BYTES = 4096,
     KIND_EVENT = 1,
+    KIND_OLD_EVENT = 5,
 };
 #define CONTEXTS_BYTES_MAX ((size_t)16 << 20)
 #define SKEW_DEAD_BAND_MS 60000
@@ -629,10 +630,10 @@ const uint8_t *pugd_plain_event_keys(struct pugd_plain *p, size_t *length) { ret
 const uint8_t *pugd_plain_ids(struct pugd_plain *p, size_t *length) { return array_of(p, &p->ids, length); }
 
 const uint8_t *pugd_plain_rows(struct pugd_plain *p, const uint64_t *actors, const uint32_t *skip, size_t skip_count,
-                               size_t *length)
+                               const uint32_t *old, size_t old_count, size_t *length)
 {
     struct buffer *b = &p->rows;
-    size_t skipped = 0;
+    size_t skipped = 0, olds = 0;
     b->length = 0;
     if (reserve(b, 1)) return NULL;
     for (size_t i = 0; i < p->count; i++) {
@@ -648,7 +649,9 @@ const uint8_t *pugd_plain_rows(struct pugd_plain *p, const uint64_t *actors, con
         uint8_t *at = b->bytes + b->length;
         *at++ = 0xdc;
         at = put_be(at, p->fields, 2);
-        *at++ = KIND_EVENT;
+        int is_old = olds < old_count && old[olds] == i;
+        olds += (size_t)is_old;
+        *at++ = is_old ? KIND_OLD_EVENT : KIND_EVENT;
         at = put_uint(at, e->project);
         at = put_uint(at, actors[i]);
         at = put_uint(at, (uint64_t)e->occurred_at);

@@ -77,9 +77,9 @@ const struct pugd_plain_event *pugd_plain_at(const struct pugd_plain *p, size_t 
 const uint8_t *pugd_plain_event_keys(struct pugd_plain *p, size_t *length);
 const uint8_t *pugd_plain_ids(struct pugd_plain *p, size_t *length);
 
-/* The rows of all events but those at `skip` (ascending), one after another. Every context must be known.
+/* The rows of all events but those at `skip`, one after another; of those at `old` as of old events. Both ascend. Every context must be known.
  * returns  NULL without memory; valid until the next call */
 const uint8_t *pugd_plain_rows(struct pugd_plain *p, const uint64_t *actors, const uint32_t *skip, size_t skip_count,
-                               size_t *length);
+                               const uint32_t *old, size_t old_count, size_t *length);
 
 #endif

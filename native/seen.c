@@ -27,6 +27,7 @@ struct pugd_seen {
     uint64_t window_ms, granule_ms, bytes_max, bytes;
     uint64_t now;       /* granule: never goes back */
     uint64_t floor;     /* granule: what is kept until before it is forgotten */
+    uint64_t lost;      /* granule: of what is kept until it or before, some may be missing */
     uint64_t base;      /* granule: none stored is before it */
     uint64_t sweep_to;  /* base, once the walk under way has ended */
     uint64_t sweep_due; /* tables */
@@ -235,6 +236,7 @@ static void table_forget(struct pugd_seen *s, struct table *t)
     for (size_t place = 0; place < (size_t)t->lines * 8; place++)
         below += t->hash[place] && granule_of(s, granules(t)[place]) < low;
     s->forgotten += table_purge(s, t, low, wanted - below);
+    if (low > s->lost) s->lost = low;
 }
 
 /* Room for one more in a full table. returns 0 only where it has no lines and gets none. */
@@ -283,6 +285,7 @@ static int add(struct pugd_seen *s, uint64_t h, uint64_t granule)
     }
     if (granule < alive_from(s) || (t->used + 1 > t->lines * 7 && (!table_room(s, t) || granule < alive_from(s)))) {
         s->forgotten += granule >= s->now;
+        if (granule > s->lost && granule >= s->now) s->lost = granule;
         return -1;
     }
     table_put(t, h, low);
@@ -327,34 +330,51 @@ static void advance(struct pugd_seen *s, uint64_t now_ms)
     s->sweep_due -= tables;
 }
 
-/* The granule until which an event is kept, that came at now_ms and says own_ms of itself. */
-static uint64_t kept_until(const struct pugd_seen *s, uint64_t now_ms, int64_t own_ms)
+/* From when on an event is kept for a window, that came at now_ms and says own_ms of itself. */
+static uint64_t kept_from(uint64_t now_ms, int64_t own_ms)
 {
-    uint64_t from = now_ms, ahead = now_ms + DAY_MS;
-    if (own_ms > 0 && (uint64_t)own_ms > from) from = (uint64_t)own_ms < ahead ? (uint64_t)own_ms : ahead;
-    return (from + s->window_ms + s->granule_ms - 1) / s->granule_ms;
+    uint64_t ahead = now_ms + DAY_MS;
+    if (own_ms <= 0 || (uint64_t)own_ms <= now_ms) return now_ms;
+    return (uint64_t)own_ms < ahead ? (uint64_t)own_ms : ahead;
 }
 
-static uint64_t hash_of(const struct pugd_seen *s, uint64_t project, const uint8_t *text, uint32_t length)
+/* The granule until which what is kept from then on is known. */
+static uint64_t kept_until(const struct pugd_seen *s, uint64_t from_ms)
 {
-    uint64_t h = pugd_siphash_project(&s->key, (uint32_t)project, text, length);
+    return (from_ms + s->window_ms + s->granule_ms - 1) / s->granule_ms;
+}
+
+/* Might an event with this time of its own have come before, and its id be forgotten? */
+static int out_of_reach(const struct pugd_seen *s, uint64_t now_ms, int64_t own_ms)
+{
+    if (own_ms < 0) own_ms = 0;
+    if ((uint64_t)own_ms > now_ms + DAY_MS) return 1;
+    uint64_t until = kept_until(s, (uint64_t)own_ms);
+    return until < alive_from(s) || until <= s->lost;
+}
+
+static uint64_t hash_of(struct pugd_key key, uint64_t project, const uint8_t *text, uint32_t length)
+{
+    uint64_t h = pugd_siphash_project(&key, (uint32_t)project, text, length);
     return h ? h : 1; /* 0 is a free place */
 }
 
 #define BLOCK 32
 
 int64_t pugd_seen_add_many(struct pugd_seen *s, const uint8_t *packed, size_t length, uint32_t count,
-                           uint64_t now_ms, uint32_t *duplicates)
+                           uint64_t now_ms, uint32_t *duplicates, uint32_t *old, uint32_t *olds)
 {
     struct mp m = {packed, packed + length};
-    uint32_t values;
+    uint32_t values, looks = 0;
     int64_t found = 0;
+    *olds = 0;
     if (mp_array(&m, &values) || values != 3 * (uint64_t)count) return -1;
     advance(s, now_ms);
     if (now_ms < s->now * s->granule_ms) now_ms = s->now * s->granule_ms; /* the clock went back: time here does not */
     for (uint32_t start = 0; start < count; start += BLOCK) {
         uint32_t n = count - start < BLOCK ? count - start : BLOCK;
         uint64_t hash[BLOCK], granule[BLOCK];
+        int64_t said[BLOCK];
         for (uint32_t i = 0; i < n; i++) {
             uint64_t project, own;
             uint32_t bytes;
@@ -363,13 +383,22 @@ int64_t pugd_seen_add_many(struct pugd_seen *s, const uint8_t *packed, size_t le
             if (mp_int(&m, &project, &negative) || negative || project > UINT32_MAX) return -1;
             if (mp_bytes(&m, &text, &bytes) || mp_int(&m, &own, &negative)) return -1;
             if (!negative && own > INT64_MAX) own = INT64_MAX;
-            hash[i] = bytes ? hash_of(s, project, text, bytes) : 0;
-            granule[i] = kept_until(s, now_ms, (int64_t)own);
+            hash[i] = bytes ? hash_of(s->key, project, text, bytes) : 0;
+            said[i] = (int64_t)own;
+            granule[i] = kept_until(s, kept_from(now_ms, said[i]));
             if (bytes) prefetch(s, hash[i]);
         }
-        for (uint32_t i = 0; i < n; i++)
-            if (hash[i] && add(s, hash[i], granule[i]) == 1) duplicates[found++] = start + i;
+        for (uint32_t i = 0; i < n; i++) {
+            if (!hash[i]) continue;
+            /* Before it is added: what is forgotten to make room for it was known until now. */
+            int far = out_of_reach(s, now_ms, said[i]);
+            if (add(s, hash[i], granule[i]) == 1)
+                duplicates[found++] = start + i;
+            else if (far)
+                old[looks++] = start + i;
+        }
     }
+    *olds = looks;
     return mp_left(&m) ? -1 : found;
 }
 
@@ -380,53 +409,140 @@ static const struct {
     [1] = {9, 4, 5},    /* EventRow */
     [2] = {7, 4, 5},    /* TraitRow */
     [3] = {15, 12, 13}, /* LinkRow */
+    [4] = {0},          /* MergeRow */
+    [5] = {9, 4, 5},    /* EventRow of an old event */
+    [6] = {7, 4, 5},    /* TraitRow of an old event */
+};
+#define KINDS (sizeof places / sizeof *places)
+
+struct row {
+    const uint8_t *event_id;
+    uint32_t length;
+    uint64_t project, received, original;
 };
 
-/* One row: the cursor moves past it. returns 1 where its id was added, 0 where it has none or is known, -1 if damaged.
- * */
-static int add_row(struct pugd_seen *s, struct mp *m)
+/* One row: the cursor moves past it. Its event_id is empty where it has none. returns -1 if damaged. */
+static int read_row(struct mp *m, struct row *row)
 {
-    uint32_t fields, bytes = 0;
-    uint64_t kind, project = 0, received = 0, original = 0, v;
-    const uint8_t *text = NULL;
+    uint32_t fields;
+    uint64_t kind, v;
     int negative;
+    *row = (struct row){0};
     if (mp_array(m, &fields) || fields < 1 || mp_int(m, &kind, &negative)) return -1;
-    int known = !negative && kind >= 1 && kind <= 3;
+    int known = !negative && kind < KINDS && places[kind].event_id;
     for (uint32_t i = 1; i < fields; i++) {
         if (known && i == places[kind].event_id) {
-            if (mp_bytes(m, &text, &bytes)) return -1;
+            if (mp_bytes(m, &row->event_id, &row->length)) return -1;
         } else if (known && (i == 1 || i == places[kind].received_at || i == places[kind].original_at)) {
             if (mp_int(m, &v, &negative)) return -1;
             if (negative) v = 0;
             if (v > INT64_MAX) v = INT64_MAX;
-            if (i == 1) project = v;
-            if (i == places[kind].received_at) received = v;
-            if (i == places[kind].original_at) original = v;
+            if (i == 1) row->project = v;
+            if (i == places[kind].received_at) row->received = v;
+            if (i == places[kind].original_at) row->original = v;
         } else if (mp_skip(m)) {
             return -1;
         }
     }
-    if (!bytes) return 0;
-    advance(s, received);
-    return add(s, hash_of(s, project, text, bytes), kept_until(s, received, (int64_t)original)) == 0;
+    return 0;
+}
+
+/* The rows of whole records, one after another. */
+struct rows {
+    const uint8_t *data;
+    size_t length, at;
+    uint64_t position;
+    struct mp m;
+    uint32_t left;
+};
+
+/* returns 1 and a row, 0 behind the last, -1 where the bytes are not whole records of rows */
+static int next_row(struct rows *r, struct row *row)
+{
+    while (!r->left) {
+        struct pugd_record record;
+        if (mp_left(&r->m)) return -1;
+        if (r->at == r->length) return 0;
+        if (pugd_record_read(r->data + r->at, r->length - r->at, r->position + r->at, &record) != PUGD_RECORD_WHOLE)
+            return -1;
+        r->m = (struct mp){record.payload, record.payload + record.length};
+        r->left = record.rows;
+        r->at += PUGD_RECORD_HEADER + (size_t)record.length;
+    }
+    r->left -= 1;
+    return read_row(&r->m, row) ? -1 : 1;
 }
 
 int64_t pugd_seen_add_records(struct pugd_seen *s, const uint8_t *data, size_t length, uint64_t position)
 {
+    struct rows rows = {.data = data, .length = length, .position = position};
+    struct row row;
     int64_t added = 0;
-    for (size_t at = 0; at < length;) {
-        struct pugd_record record;
-        if (pugd_record_read(data + at, length - at, position + at, &record) != PUGD_RECORD_WHOLE) return -1;
-        struct mp m = {record.payload, record.payload + record.length};
-        for (uint32_t row = 0; row < record.rows; row++) {
-            int one = add_row(s, &m);
-            if (one < 0) return -1;
-            added += one;
+    int one;
+    while ((one = next_row(&rows, &row)) > 0) {
+        if (!row.length) continue;
+        advance(s, row.received);
+        uint64_t until = kept_until(s, kept_from(row.received, (int64_t)row.original));
+        added += add(s, hash_of(s->key, row.project, row.event_id, row.length), until) == 0;
+    }
+    return one < 0 ? -1 : added;
+}
+
+int64_t pugd_seen_digest(const uint8_t key[16], const uint8_t *data, size_t length, uint64_t position, uint8_t *out,
+                         size_t room, uint64_t *first_ms, uint64_t *last_ms)
+{
+    struct pugd_key k = pugd_key_read(key);
+    struct rows rows = {.data = data, .length = length, .position = position};
+    struct row row;
+    uint64_t last = 0;
+    int64_t count = 0;
+    int one;
+    *first_ms = *last_ms = 0;
+    while ((one = next_row(&rows, &row)) > 0) {
+        if (row.received && (!*first_ms || row.received < *first_ms)) *first_ms = row.received;
+        if (row.received > *last_ms) *last_ms = row.received;
+        if (!row.length) continue;
+        uint64_t h = hash_of(k, row.project, row.event_id, row.length);
+        if (h == last) continue;
+        last = h;
+        if ((size_t)count < room) {
+            uint64_t seconds = (kept_from(row.received, (int64_t)row.original) + 999) / 1000;
+            uint32_t from = seconds < UINT32_MAX ? (uint32_t)seconds : UINT32_MAX;
+            memcpy(out + (size_t)count * PUGD_SEEN_ID_BYTES, &h, 8);
+            memcpy(out + (size_t)count * PUGD_SEEN_ID_BYTES + 8, &from, 4);
         }
-        if (mp_left(&m)) return -1;
-        at += PUGD_RECORD_HEADER + (size_t)record.length;
+        count += 1;
+    }
+    return one < 0 ? -1 : count;
+}
+
+int64_t pugd_seen_add_ids(struct pugd_seen *s, const uint8_t *ids, size_t count, uint64_t now_ms)
+{
+    int64_t added = 0;
+    advance(s, now_ms);
+    uint64_t most = kept_until(s, s->now * s->granule_ms + DAY_MS);
+    for (size_t start = 0; start < count; start += BLOCK) {
+        size_t n = count - start < BLOCK ? count - start : BLOCK;
+        uint64_t hash[BLOCK];
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&hash[i], ids + (start + i) * PUGD_SEEN_ID_BYTES, 8);
+            hash[i] = hash[i] ? hash[i] : 1;
+            prefetch(s, hash[i]);
+        }
+        for (size_t i = 0; i < n; i++) {
+            uint32_t from;
+            memcpy(&from, ids + (start + i) * PUGD_SEEN_ID_BYTES + 8, 4);
+            uint64_t until = kept_until(s, (uint64_t)from * 1000);
+            added += add(s, hash[i], until < most ? until : most) == 0;
+        }
     }
     return added;
+}
+
+void pugd_seen_missing(struct pugd_seen *s, uint64_t from_ms)
+{
+    uint64_t until = kept_until(s, from_ms);
+    if (until > s->lost) s->lost = until;
 }
 
 struct pugd_seen_numbers pugd_seen_statistics(const struct pugd_seen *s)
@@ -436,6 +552,7 @@ struct pugd_seen_numbers pugd_seen_statistics(const struct pugd_seen *s)
         .bytes = s->bytes,
         .forgotten = s->forgotten,
         .floor_ms = s->floor * s->granule_ms,
+        .lost_ms = s->lost ? (s->lost + 1) * s->granule_ms : 0,
         .granule_ms = s->granule_ms,
     };
 }

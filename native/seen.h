@@ -20,6 +20,11 @@
  * of all ids, only the table at hand loses an eighth. `forgotten` counts what was lost so. So an addition never fails.
  * At the bound the fullest table decides: 15 bytes an id at 64 MiB, 20 at 12 MiB.
  *
+ * Reach: an event's own time tells whether its id, had it come before, would be known still: it was kept until own + window
+ * at least. Where that is past (or past floor, or not past `lost`, up to which some were forgotten or never learnt), or own
+ * is more than a day ahead, the set cannot tell a new event from an old one that comes again: the event is *old*, and
+ * whoever keeps it looks further (drain.py).
+ *
  * Cost: two cache lines an id, asked for ahead in batches; nothing pauses as it grows. One thread at a time.
  */
 #ifndef PUGD_SEEN_H
@@ -35,6 +40,7 @@ struct pugd_seen_numbers {
     uint64_t bytes;      /* allocated, all in */
     uint64_t forgotten;  /* ids that the bound on bytes cost, since the start */
     uint64_t floor_ms;   /* ids kept until earlier than this are forgotten; 0 where the bound was never met */
+    uint64_t lost_ms;    /* of ids kept until earlier than this, some may be missing; 0 where none is */
     uint64_t granule_ms; /* see above */
 };
 
@@ -43,14 +49,27 @@ struct pugd_seen *pugd_seen_new(const uint8_t key[16], uint64_t window_ms, uint6
 void pugd_seen_free(struct pugd_seen *seen);
 
 /* A batch that came at now_ms. `packed` is a MessagePack array of 3 × count values: project, event id, the event's own
- * time in ms. Adds each; duplicates[] gets, in order, those that were known, or came before in the batch. An event
- * without an id ('') is never one. returns how many; -1 where `packed` is not of that form: some may be added. */
+ * time in ms. Adds each; duplicates[] gets, in order, those that were known, or came before in the batch; old[] those that
+ * were not, and are out of reach (see above). An event without an id ('') is neither. returns how many are duplicates, and
+ * *olds; -1 where `packed` is not of that form: some may be added. */
 int64_t pugd_seen_add_many(struct pugd_seen *seen, const uint8_t *packed, size_t length, uint32_t count,
-                           uint64_t now_ms, uint32_t *duplicates);
+                           uint64_t now_ms, uint32_t *duplicates, uint32_t *old, uint32_t *olds);
 
 /* The event ids of whole journal records (record.h), with the times their rows give. returns how many were added, or -1
  * where the bytes are not whole records of rows: some may have been added. */
 int64_t pugd_seen_add_records(struct pugd_seen *seen, const uint8_t *data, size_t length, uint64_t position);
+
+/* What is to be remembered of journal records when they go: 12 bytes an id, little-endian: its hash, and the second, rounded
+ * up, from which on it is kept for a window: max(receipt, the event's own time, but at most a day ahead). Rows of one event
+ * that follow one another count once. `out` gets them where it has room for them. returns how many, or -1 as above;
+ * *first_ms and *last_ms, the least and the greatest receipt; both 0 where no row has one. */
+#define PUGD_SEEN_ID_BYTES 12
+int64_t pugd_seen_digest(const uint8_t key[16], const uint8_t *data, size_t length, uint64_t position, uint8_t *out,
+                         size_t room, uint64_t *first_ms, uint64_t *last_ms);
+/* Adds such ids, received at now_ms at the latest. returns how many were added. */
+int64_t pugd_seen_add_ids(struct pugd_seen *seen, const uint8_t *ids, size_t count, uint64_t now_ms);
+/* Ids that were to be kept for a window from before `from_ms` on may be missing. */
+void pugd_seen_missing(struct pugd_seen *seen, uint64_t from_ms);
 
 struct pugd_seen_numbers pugd_seen_statistics(const struct pugd_seen *seen);
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 from msgspec import Struct
@@ -27,7 +27,23 @@ from pugd.identity import rules
 from pugd.identity.duplicates import RecentIds
 from pugd.identity.graph import Graph
 from pugd.journal.writer import Writer
-from pugd.model import LINK, MERGE, PARTS, TRAIT, Ack, Batch, Call, LinkRow, MergeRow, Refusal, TraitRow, WriteKey
+from pugd.model import (
+    LINK,
+    MERGE,
+    OLD_EVENT,
+    OLD_TRAIT,
+    PARTS,
+    TRAIT,
+    Ack,
+    Batch,
+    Call,
+    LinkRow,
+    MergeRow,
+    Refusal,
+    TraitRow,
+    WriteKey,
+    event_head,
+)
 
 TOGETHER_BYTES_MAX = 128 * 1024
 """Bodies of a wake-up are taken together up to this; a larger one is taken alone. What is made of them is many times as
@@ -283,7 +299,7 @@ class Accept:
     def _keep_batch(self, batch: Batch, received_at: int) -> int:
         """Duplicates, actors, links, journal. returns the position that makes it durable."""
         count = batch.length
-        duplicates = self._recent.add_many(_pack(batch.event_keys), count, received_at)
+        duplicates, old = self._recent.add_many(_pack(batch.event_keys), count, received_at)
         actors, look = self._graph.resolve_many(_pack(batch.ids), count)
         parts = batch.parts
         known = set(duplicates)
@@ -291,14 +307,17 @@ class Accept:
         self._events += count - len(duplicates) - no_events
         self._duplicates += len(duplicates)
         parts[1::PARTS] = actors
+        for index in old:
+            if parts[PARTS * index] is not None:
+                parts[PARTS * index] = event_head(cast(int, batch.event_keys[3 * index]), OLD_EVENT)
         if duplicates or look or batch.calls:
-            parts, count = self._rows(batch, actors, set(look), known)
+            parts, count = self._rows(batch, actors, set(look), known, set(old))
         return self._append(parts, count)
 
     def _keep_plain(self, plain: Plain, received_at: int) -> int:
         """The same for plain events. What their ids prove stands before all of them."""
         count = plain.count
-        duplicates = self._recent.add_many(plain.event_keys(), count, received_at)
+        duplicates, old = self._recent.add_many(plain.event_keys(), count, received_at)
         actors, look = self._graph.resolve_many(plain.ids(), count)
         self._events += count - len(duplicates)
         self._duplicates += len(duplicates)
@@ -306,13 +325,15 @@ class Accept:
         if look:
             for index in sorted(set(look).difference(duplicates)):
                 self._link(plain.evidence(index), links)
-        rows = plain.rows(actors, duplicates)
+        rows = plain.rows(actors, duplicates, old)
         if links:
             rows = b"".join([*map(_pack, links), rows])
         count += len(links) - len(duplicates)
         return self._writer.append(rows, count) if count else self._writer.position
 
-    def _rows(self, batch: Batch, actors: list[int], look: set[int], duplicates: set[int]) -> tuple[list[object], int]:
+    def _rows(
+        self, batch: Batch, actors: list[int], look: set[int], duplicates: set[int], old: set[int]
+    ) -> tuple[list[object], int]:
         """The rows of a wake-up that holds more than new events of known people: their parts, and how many rows."""
         out: list[object] = []
         count = 0
@@ -324,7 +345,7 @@ class Accept:
             before = len(out)
             if call is not None:
                 self._link(call, out)
-                self._change_traits(call, actor, out)
+                self._change_traits(call, actor, OLD_TRAIT if index in old else TRAIT, out)
             elif index in look:
                 self._link(_evidence(event, batch.ids[3 * index]), out)
             count += len(out) - before
@@ -385,13 +406,13 @@ class Accept:
             self._merges += 1
             out.append(MergeRow(MERGE, call.project, actor, person, version))
 
-    def _change_traits(self, call: Call, actor: int, out: list[object]) -> None:
+    def _change_traits(self, call: Call, actor: int, kind: int, out: list[object]) -> None:
         distinct_id = call.user_id or call.anonymous_id
         for key, operation, value in call.traits:
             self._traits += 1
             out.append(
                 TraitRow(
-                    TRAIT, call.project, actor, call.occurred_at, call.received_at, call.original_at, call.time_note,
+                    kind, call.project, actor, call.occurred_at, call.received_at, call.original_at, call.time_note,
                     call.event_id, distinct_id, call.user_id, call.anonymous_id, key, operation, value,
                     call.transport, call.platform,
                 )

@@ -14,6 +14,10 @@ and rows missing, and a block is not atomic over partitions. So:
                                           3. send exactly those missing, under a token never used before
                                           4. read again: each position once; only then stored moves on
 
+An event may come again after the collector has forgotten its id. Rows of events so old are marked, make blocks of
+their own, and are looked up before they are sent (store/copies.py); all others cost nothing. They are sent last of
+their table, so that what stands before them in the span is found too.
+
 ClickHouse away: for ever again, with growing pauses; the journal grows meanwhile and its own bounds push back. A block
 refused for its data is halved until the row is found; that row goes to quarantine/, the rest goes on. A row that the
 encoder cannot read goes there at once. Nothing that was acked is ever dropped without being kept in a file.
@@ -41,12 +45,15 @@ from pugd.errors import JournalError, StoreError, StoreRefusedError, StoreUnavai
 from pugd.journal import files, record
 from pugd.journal.reader import FlushedPage, Reader, Span
 from pugd.quarantine import Quarantined
+from pugd.store import copies
 from pugd.store.clickhouse import Store
-from pugd.tables import EVENTS, LINKS, PERSON_OF, TRAITS, Table
+from pugd.tables import EVENTS, LINKS, OLD_EVENTS, OLD_TRAITS, PERSON_OF, TRAITS, Table
 
 log = logging.getLogger(__name__)
 
 ORDER = (PERSON_OF, LINKS, TRAITS, EVENTS)
+STEPS = (PERSON_OF, LINKS, TRAITS, OLD_TRAITS, EVENTS, OLD_EVENTS)
+"""The same tables, those twice whose rows may have to be looked up first."""
 
 SPAN_BYTES_MAX = 32 << 20
 """Journal bytes of one step: about 60 000 web events, one insert of them."""
@@ -85,9 +92,16 @@ class DrainStatistics(msgspec.Struct, frozen=True):
     """Found to be in ClickHouse already when their insert's outcome was unclear."""
     doubled_rows: int
     """Found more than once: never seen; a fault of ours or of ClickHouse's."""
+    looked_up_rows: int
+    """Of events older than the collector's set of recent ids reaches."""
+    duplicates: int
+    """Rows of those that are not stored, since they were stored before."""
+    reused_rows: int
+    """Rows of those in quarantine, whose event id was used before under another name."""
     quarantined: int
     retries: int
     build_seconds: float
+    look_up_seconds: float
     insert_seconds: float
 
 
@@ -143,8 +157,8 @@ class Drain:
         self._away = False
         self._last_error = ""
         self._spans = self._rows = self._blocks = self._recovered = self._doubled = self._retries = 0
-        self._quarantined = 0
-        self._build_seconds = self._insert_seconds = 0.0
+        self._quarantined = self._looked_up = self._duplicates = self._reused = 0
+        self._build_seconds = self._look_up_seconds = self._insert_seconds = 0.0
 
     @property
     def flushed(self) -> int:
@@ -175,9 +189,13 @@ class Drain:
             blocks=self._blocks,
             recovered_rows=self._recovered,
             doubled_rows=self._doubled,
+            looked_up_rows=self._looked_up,
+            duplicates=self._duplicates,
+            reused_rows=self._reused,
             quarantined=self._quarantined,
             retries=self._retries,
             build_seconds=self._build_seconds,
+            look_up_seconds=self._look_up_seconds,
             insert_seconds=self._insert_seconds,
         )
 
@@ -275,19 +293,21 @@ class Drain:
         if unclear:
             for table in ORDER:
                 present[table.name] = await self._present(table, span)
-        built = await self._build(span, ORDER, present)
+        built = await self._build(span, STEPS, present)
         for fault in built.faults:
             if fault.position not in self._set_aside:
-                name = next((table.name for table in ORDER if table.kind == fault.kind), "")
+                name = next((table.name for table in STEPS if table.kind == fault.kind), "")
                 field = "" if fault.field is None else f", field {fault.field}"
                 await self._quarantine(fault.position, name, f"{fault.reason}{field}", fault.raw)
         # From here until `stored` has moved, rows may be in ClickHouse that `stored` does not tell of.
         self._unclear_until = max(self._unclear_until, span.end)
         sent: dict[str, list[int]] = {table.name: [] for table in ORDER}
-        for table in ORDER:
-            for block in built.blocks:
-                if block.table is table:
-                    sent[table.name] += await self._send(span, block)
+        for table in STEPS:
+            blocks = [block for block in built.blocks if block.table is table]
+            if blocks and table in copies.TABLES:
+                blocks = await self._without_copies(span, table, blocks, present)
+            for block in blocks:
+                sent[table.name] += await self._send(span, block)
         if unclear:
             for table in ORDER:
                 await self._verify(table, span, present[table.name], sent[table.name])
@@ -311,6 +331,39 @@ class Drain:
         built = await trio.to_thread.run_sync(build)
         self._build_seconds += time.monotonic() - begun
         return built
+
+    async def _judge(self, span: Span, table: Table, positions: Sequence[int]) -> copies.Judged:
+        """Which of these rows of old events were stored from another time they were sent."""
+
+        def read() -> list[copies.Old]:
+            read = (copies.read(table, position, columns.row_at([span], position)) for position in positions)
+            return [row for row in read if row is not None]
+
+        rows = await trio.to_thread.run_sync(read)
+        found: list[tuple[object, ...]] = []
+        origin = {"collector": self._collector, "epoch": self._epoch, "end": span.end}
+        for sql, values in copies.questions(table, rows):
+            found += (await self._store.drain_query(sql, values | origin)).rows
+        return copies.judge(rows, found)
+
+    async def _without_copies(
+        self, span: Span, table: Table, blocks: list[columns.Block], present: dict[str, array[int]]
+    ) -> list[columns.Block]:
+        """The blocks of old events' rows, but for rows that ClickHouse holds from another time they were sent."""
+        begun = time.monotonic()
+        positions = [position for block in blocks for position in block.positions]
+        judged = await self._judge(span, table, positions)
+        for position in judged.reused:
+            why = "event_id_reused: its event id was used before, under another name"
+            await self._quarantine(position, table.name, why, columns.row_at([span], position))
+        self._looked_up += len(positions)
+        self._duplicates += len(judged.copies)
+        self._reused += len(judged.reused)
+        self._look_up_seconds += time.monotonic() - begun
+        if not judged.copies and not judged.reused:
+            return blocks
+        left_out = array("Q", sorted({*present.get(table.name, ()), *judged.copies}))
+        return (await self._build(span, (table,), {table.name: left_out})).blocks
 
     async def _send(self, span: Span, block: columns.Block) -> list[int]:
         """Insert a block. returns the positions that are in; the others of the block are in quarantine.
@@ -417,7 +470,7 @@ class Drain:
     async def put_back(self, position: int) -> str:
         """Send the row that quarantine keeps at `position` again, once, and let go of it there.
 
-        returns  '' when it is in ClickHouse, else why it stays in quarantine
+        returns  '' when it is in ClickHouse, or its event is since it was sent again; else why it stays in quarantine
         raises   StoreError: its outcome is unclear, and it stays; asking again reads first what is there
         """
         async with self._step:
@@ -434,13 +487,17 @@ class Drain:
             framed = record.frame(row.raw, count, begin)
             span = Span(memoryview(framed), begin, begin + len(framed), count)
             before = {table.name: await self._present(table, span, row) for table in ORDER}
-            built = columns.build([span], ORDER, collector=row.collector, epoch=row.epoch, skip=before)
+            built = columns.build([span], STEPS, collector=row.collector, epoch=row.epoch, skip=before)
             if built.faults:
                 return built.faults[0].reason
+            if elsewhere := await self._elsewhere(built, span, row):
+                left_out = {name: array("Q", sorted({*there, *elsewhere})) for name, there in before.items()}
+                built = columns.build([span], STEPS, collector=row.collector, epoch=row.epoch, skip=left_out)
+                log.info("the event at %d was sent again meanwhile, and stored then", position)
             sent: dict[str, list[int]] = {table.name: [] for table in ORDER}
             # Whatever comes of it: a step over this position reads what is there first.
             self._unclear_until = max(self._unclear_until, span.end)
-            for table in ORDER:
+            for table in STEPS:
                 for block in built.blocks:
                     if block.table is table:
                         try:
@@ -453,6 +510,20 @@ class Drain:
             await trio.to_thread.run_sync(quarantine.drop, self._data.quarantine, position)
             log.info("the row at %d is in ClickHouse and no longer in quarantine", position)
             return ""
+
+    async def _elsewhere(self, built: columns.Built, span: Span, row: Quarantined) -> array[int]:
+        """Of the rows made of a row in quarantine, those whose events were sent another time too, and stored then."""
+        found = array("Q")
+        origin = {"collector": row.collector, "epoch": row.epoch, "end": columns.POSITION_END}
+        for block in built.blocks:
+            for at in block.positions if block.table.name in copies.NAMES else ():
+                # As if behind all that is stored: whatever is found stands before it.
+                one = copies.read(block.table, columns.POSITION_END, columns.row_at([span], at))
+                for sql, values in copies.questions(block.table, [one] if one else []):
+                    answer = (await self._store.drain_query(sql, values | origin)).rows
+                    if one and copies.judge([one], answer).copies:
+                        found.append(at)
+        return found
 
     async def go_back(self, position: int) -> int:
         """Compare the journal with ClickHouse again from `position` on, and send what is missing there: for a
@@ -486,15 +557,20 @@ class Drain:
             aside = array(
                 "Q", sorted(row.position for row in quarantine.rows(self._data.quarantine) if row.epoch == self._epoch)
             )
-            built = await self._build(span, ORDER, {table.name: aside for table in ORDER})
+            built = await self._build(span, STEPS, {table.name: aside for table in ORDER})
             rows: Counter[str] = Counter()
             missing: Counter[str] = Counter()
-            for table in ORDER:
+            for table in STEPS:
                 held = set(await self._present(table, span))
                 for block in built.blocks:
                     if block.table is table:
+                        away = [at for at in block.positions if at not in held]
+                        if away and table in copies.TABLES:
+                            left_out = set((await self._judge(span, table, away)).copies)
+                            away = [at for at in away if at not in left_out]
+                            rows[table.name] -= len(left_out)
                         rows[table.name] += block.rows
-                        missing[table.name] += sum(at not in held for at in block.positions)
+                        missing[table.name] += len(away)
             return Compared(span.end, span.end >= until, dict(rows), dict(missing))
 
     async def _advance(self, position: int, until_ms: int) -> None:

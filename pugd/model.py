@@ -18,6 +18,9 @@ import msgspec
 
 EVENT, TRAIT, LINK, MERGE = 1, 2, 3, 4
 """Kinds of rows: the first field of each."""
+OLD_EVENT, OLD_TRAIT = 5, 6
+"""The same rows as EVENT and TRAIT, of events older than the collector's set of recent ids reaches: looked up in
+ClickHouse before they are stored (drain.py)."""
 
 
 class EventRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -124,7 +127,14 @@ class MergeRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     version: int
 
 
-ROWS: dict[int, type[msgspec.Struct]] = {EVENT: EventRow, TRAIT: TraitRow, LINK: LinkRow, MERGE: MergeRow}
+ROWS: dict[int, type[msgspec.Struct]] = {
+    EVENT: EventRow,
+    TRAIT: TraitRow,
+    LINK: LinkRow,
+    MERGE: MergeRow,
+    OLD_EVENT: EventRow,
+    OLD_TRAIT: TraitRow,
+}
 """By kind."""
 
 
@@ -172,7 +182,7 @@ class Batch:
     """The calls of one wake-up, understood, in order of arrival: what dialects add to and accept.py takes.
 
     Kept as parallel lists, because what follows (duplicates, actors, the journal) works on all of them at once. The
-    call number i has event_keys[3i:3i+3] = project, event id, occurred_at; ids[3i:3i+3] = project, user id, anonymous
+    call number i has event_keys[3i:3i+3] = project, event id, original_at; ids[3i:3i+3] = project, user id, anonymous
     id ('' = none; for an alias the new id and the previous one); calls[i], where it asks for a link or changes traits;
     and parts[PARTS·i : PARTS·(i+1)], its EventRow in parts, or as many Nones where it is no event:
 
@@ -204,10 +214,10 @@ class Batch:
         self.length = length
 
 
-def event_head(project: int) -> msgspec.Raw:
-    """Part 0 of the events of a project."""
+def event_head(project: int, kind: int = EVENT) -> msgspec.Raw:
+    """Part 0 of the events of a project. `kind`: EVENT or OLD_EVENT."""
     fields = len(EventRow.__struct_fields__)
-    return msgspec.Raw(b"\xdc" + fields.to_bytes(2) + msgspec.msgpack.encode(EVENT) + msgspec.msgpack.encode(project))
+    return msgspec.Raw(b"\xdc" + fields.to_bytes(2) + msgspec.msgpack.encode(kind) + msgspec.msgpack.encode(project))
 
 
 def encoded(*values: object) -> msgspec.Raw:

@@ -142,4 +142,8 @@ PERSON_OF = _table(
     {"project": "UInt32", "actor": "UInt64", "person": "UInt64", "version": "UInt64"},
 )
 
+OLD_EVENTS = Table(EVENTS.name, model.OLD_EVENT, EVENTS.columns)
+OLD_TRAITS = Table(TRAITS.name, model.OLD_TRAIT, TRAITS.columns)
+"""The same two, filled by rows that must be looked up first: their blocks are their own (drain.py)."""
+
 TABLES = (EVENTS, TRAITS, LINKS, PERSON_OF)

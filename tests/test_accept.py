@@ -22,12 +22,27 @@ from pugd.identity.duplicates import RecentIds
 from pugd.identity.graph import Graph
 from pugd.journal.reader import Reader
 from pugd.journal.writer import Writer
-from pugd.model import EVENT, LINK, MERGE, TRAIT, Ack, Batch, EventRow, LinkRow, MergeRow, TraitRow, WriteKey
+from pugd.model import (
+    EVENT,
+    LINK,
+    MERGE,
+    OLD_EVENT,
+    OLD_TRAIT,
+    TRAIT,
+    Ack,
+    Batch,
+    EventRow,
+    LinkRow,
+    MergeRow,
+    TraitRow,
+    WriteKey,
+)
 
 KEY = bytes(range(16))
 NOW = 1_790_000_000_000
 PUBLIC, SECRET = WriteKey(1, secret=False), WriteKey(1, secret=True)
 ROWS: dict[int, Any] = {EVENT: EventRow, TRAIT: TraitRow, LINK: LinkRow, MERGE: MergeRow}
+ROWS |= {OLD_EVENT: EventRow, OLD_TRAIT: TraitRow}
 
 
 class World:
@@ -192,6 +207,38 @@ def test_a_duplicate_is_acked_and_dropped(world: World) -> None:
     assert (again.accepted, again.position) == (1, world.writer.position)
     assert [row.event_id for row in world.rows(EVENT)] == ["1", "2"]
     assert world.accept.statistics().duplicates == 3
+
+
+def test_rows_of_events_older_than_the_set_of_ids_reaches_are_marked(world: World) -> None:
+    """Plain ones and others, a call's traits too; no links, since the same one proposed again changes nothing."""
+    old, new = "2026-09-18T00:00:00.000Z", "2026-09-21T00:00:00.000Z"
+    plain = [track("1"), {**track("2"), "timestamp": old}, {**track("3"), "timestamp": new}]
+    identify = {"type": "identify", "userId": "u", "anonymousId": "a", "traits": {"plan": "pro"}}
+    other = [
+        {**track("4"), "timestamp": old, "category": "c"},
+        {**track("5"), "timestamp": new, "category": "c"},
+        {**identify, "messageId": "6", "timestamp": old},
+        {**track("7"), "timestamp": old, "properties": {"$set": {"plan": "team"}}},
+        {**track("8"), "timestamp": "2036-01-01T00:00:00.000Z"},
+    ]
+    assert [ack.accepted for ack in world.send({"batch": plain}, {"batch": other})] == [3, 5]
+    marked = [(row.kind, row.event_id) for row in world.rows() if row.kind in (EVENT, OLD_EVENT, TRAIT, OLD_TRAIT)]
+    assert marked == [
+        *((EVENT, "1"), (OLD_EVENT, "2"), (EVENT, "3"), (OLD_EVENT, "4"), (EVENT, "5"), (OLD_TRAIT, "6")),
+        *((OLD_TRAIT, "7"), (OLD_EVENT, "7"), (OLD_EVENT, "8")),
+    ]
+    assert [row.event_id for row in world.rows(LINK)] == ["6", "6"]
+    # Sent again at once, each is a duplicate by the set alone.
+    world.send({"batch": plain}, {"batch": other})
+    assert world.accept.statistics().duplicates == 8
+
+
+def test_what_a_client_says_of_time_is_taken_uncorrected_for_its_reach(world: World) -> None:
+    """A clock three days behind: corrected, its events happen now; as it tells them, they are old, however often."""
+    sent = {"sentAt": "2026-09-18T12:00:00.000Z", "batch": [{**track("1"), "timestamp": "2026-09-18T11:59:00.000Z"}]}
+    world.send(sent)
+    [row] = world.rows(OLD_EVENT)
+    assert (row.time_note, NOW - row.occurred_at) == ("skew", 60_000)
 
 
 def test_a_repeated_identify_changes_nothing(world: World) -> None:

@@ -14,6 +14,7 @@ import pytest
 import trio
 from engine import opened_store
 
+from pugd import model
 from pugd.drain import ORDER, Drain
 from pugd.errors import JournalError, StoreUnavailableError
 from pugd.quarantine import Quarantined
@@ -41,8 +42,8 @@ def drained(path: Path, point: str = "never", nth: int = 1, **environment: str) 
 def test_killed_at_every_step_each_row_is_there_once(tmp_path, point):
     """Kills in a row, each at another step of what is left, then a drain that comes to its end."""
     data = journals.made(tmp_path)
-    rows = journals.mixed(400, seed=len(point))
-    held = journals.write(data, [rows[n : n + 20] for n in range(0, 400, 20)], file_bytes_max=16 << 10)
+    rows = journals.with_old(320, seed=len(point))
+    held = journals.write(data, [rows[n : n + 20] for n in range(0, len(rows), 20)], file_bytes_max=16 << 10)
     kills = 0
     for nth in (1, 2, 3, 5, 4):
         code, _ = drained(tmp_path, point, nth)
@@ -196,6 +197,72 @@ async def test_rows_that_cannot_be_read_go_to_quarantine(tmp_path):
         (wrong[1], "", "unknown kind"),
         (wrong[2], "events", "damaged"),
     ]
+
+
+async def test_an_old_event_that_comes_again_is_stored_once(tmp_path):
+    """In its span, in a later one, from another journal; its traits too. Unmarked rows are never looked up."""
+    data = journals.made(tmp_path)
+    rows = journals.with_old(300, seed=20, first=2_000_000)
+    ids: set[object] = set()
+    held = journals.write(data, [rows[n : n + 30] for n in range(0, len(rows), 30)], ids=ids)
+    store = await opened_store()
+    drain = Drain(data, store, interval_ms=1, span_bytes_max=30_000, rows_max=50)
+    assert await running(drain)
+    assert await positions(store, data.origin().epoch) == held
+    statistics = drain.statistics()
+    marked = sum(row[0] == 0xDC and row[3] in (model.OLD_EVENT, model.OLD_TRAIT) for row in rows)
+    assert statistics.looked_up_rows == marked > 100
+    assert statistics.duplicates == len(rows) - sum(map(len, held.values())) > 50
+    assert statistics.quarantined == statistics.retries == 0
+    # Compared with ClickHouse anew, and later: what is there is its own, not its copy.
+    data.stored.unlink()
+    again = Drain(data, store, interval_ms=1)
+    assert await running(again)
+    assert await positions(store, data.origin().epoch) == held
+    assert again.statistics().rows == 0
+    # The same events through another collector, a day later.
+    other = journals.made(tmp_path / "other")
+    late = [journals.event(n, kind=model.OLD_EVENT) for n in (2_000_003, 3_999_999)]
+    late.append(journals.event(2_000_004))
+    held = journals.write(other, [late], ids=ids)
+    assert len(held["events"]) == 2
+    drain = Drain(other, store, interval_ms=1)
+    assert await running(drain)
+    assert await positions(store, other.origin().epoch) == held
+    assert drain.statistics().duplicates == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("nth", [1, 3, 5, 6])
+async def test_an_unclear_outcome_changes_nothing_of_what_a_copy_is(tmp_path, when, nth):
+    data = journals.made(tmp_path)
+    n = 4_000_000 + 10 * nth + len(when)  # other ids than other tests' in the same store
+    old = [journals.event(n, kind=model.OLD_EVENT), journals.event(n + 100, kind=model.OLD_EVENT)]
+    old.append(journals.trait(n, kind=model.OLD_TRAIT))
+    rows = [journals.event(n), *old, *old, journals.trait(n, key="size"), journals.link(n), journals.merge(n)]
+    held = journals.write(data, [rows])
+    between = Between(await opened_store())
+    between.fail = {nth: (when, StoreUnavailableError("lost"))}
+    drain = Drain(data, between, interval_ms=1)
+    assert await running(drain)
+    assert await positions(between.store, data.origin().epoch) == held
+    assert sum(map(len, held.values())) == 6
+    assert drain.statistics().retries == 1
+
+
+async def test_an_id_used_again_under_another_name_is_set_aside(tmp_path):
+    data = journals.made(tmp_path)
+    rows = [journals.event(n, kind=model.OLD_EVENT) for n in (5_000_001, 5_000_001, 5_000_002)]
+    rows.insert(1, journals.event(5_000_001, kind=model.OLD_EVENT, name="another"))
+    journals.write(data, [rows])
+    store = await opened_store()
+    drain = Drain(data, store, interval_ms=1)
+    assert await running(drain)
+    [path] = (tmp_path / "quarantine").iterdir()
+    kept = msgspec.msgpack.decode(path.read_bytes(), type=Quarantined)
+    assert (kept.raw, kept.table, kept.error.partition(":")[0]) == (rows[1], "events", "event_id_reused")
+    assert len((await positions(store, data.origin().epoch))["events"]) == 2
+    assert (drain.statistics().duplicates, drain.statistics().reused_rows) == (1, 1)
 
 
 async def test_over_fifty_months_at_once(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 import journals
@@ -13,7 +14,7 @@ import pytest
 import trio
 from engine import opened_store
 
-from pugd import quarantine
+from pugd import model, quarantine
 from pugd.data import DataDirectory
 from pugd.drain import ORDER, Drain
 from pugd.errors import StoreRefusedError, StoreUnavailableError
@@ -21,6 +22,8 @@ from pugd.quarantine import Quarantined
 from pugd.store.clickhouse import Store
 
 POISON = b'{"poison":1}'
+IDS = count(70_000_000, 1000)
+"""Where each test's ids begin: other tests' in the same store are others."""
 
 
 class Between:
@@ -70,8 +73,9 @@ async def poisoned(
 ) -> AsyncIterator[tuple[DataDirectory, Between, Drain, dict[str, list[int]], list[int]]]:
     """A drained journal of which ClickHouse refused two rows."""
     data = journals.made(tmp_path)
-    rows = journals.mixed(60, seed=3)
-    rows[10], rows[41] = (journals.event(n, properties=POISON) for n in (10, 41))
+    first = next(IDS)
+    rows = journals.mixed(60, seed=3, first=first)
+    rows[10], rows[41] = (journals.event(first + n, properties=POISON) for n in (10, 41))
     held = journals.write(data, [rows[:30], rows[30:]])
     store = Between(await opened_store())
     drain = Drain(data, store, interval_ms=1)
@@ -109,6 +113,39 @@ async def test_a_row_is_put_back_once_whatever_happens(tmp_path):
         assert await positions(store, data) == held
 
 
+@pytest.mark.parametrize("kind", [model.EVENT, model.OLD_EVENT])
+async def test_a_row_whose_event_was_sent_again_and_stored_is_not_stored_twice(tmp_path, kind):
+    data = journals.made(tmp_path)
+    n = next(IDS)
+    journals.write(data, [[journals.event(n, properties=POISON, kind=kind)]])
+    store = Between(await opened_store())
+    drain = Drain(data, store, interval_ms=1)
+    async with running(drain):
+        [refused] = kept(data)
+        journals.write(data, [[journals.event(n, kind=model.OLD_EVENT)]])
+        assert await drain.wait_stored(drain.flushed, trio.current_time() + 20)
+        store.refuse = False
+        before = await positions(store, data)
+        assert len(before["events"]) == 1
+        assert await drain.put_back(refused) == ""
+        assert await positions(store, data) == before
+        assert kept(data) == []
+
+
+async def test_what_comes_again_is_not_missing(tmp_path):
+    data = journals.made(tmp_path)
+    n = next(IDS)
+    rows = [journals.event(n), journals.event(n + 1), journals.trait(n)]
+    rows += [journals.event(n, kind=model.OLD_EVENT), journals.trait(n, kind=model.OLD_TRAIT)]
+    held = journals.write(data, [rows])
+    store = await opened_store()
+    drain = Drain(data, store, interval_ms=1)
+    async with running(drain):
+        compared = await drain.compare(0)
+        assert compared.rows == {name: len(held[name]) for name in held if held[name]}
+        assert not any(compared.missing.values())
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_row_put_back_before_its_place_is_drained_is_not_sent_again(tmp_path, restarted):
     async with poisoned(tmp_path) as (data, store, _, held, refused):
@@ -131,9 +168,10 @@ async def test_rows_of_another_epoch_and_several_in_one_are_put_back(tmp_path):
     store = await opened_store()
     drain = Drain(data, store, interval_ms=1)
     epoch = data.origin().epoch
-    raw = [journals.event(1), journals.trait(2), journals.event(3)]
+    first = next(IDS)
+    raw = [journals.event(first), journals.trait(first + 1), journals.event(first + 2)]
     await store.prepare()
-    for elsewhere, whole in ((epoch, b"".join(raw)), (epoch + 1, raw[0])):
+    for elsewhere, whole in ((epoch, b"".join(raw)), (epoch + 1, journals.event(first + 3))):
         quarantine.keep(data.quarantine, Quarantined("test", elsewhere, 5000, "events", "damaged", whole))
         assert await drain.put_back(5000) == ""
     assert (await positions(store, data))["events"] == [5000, 5000 + len(raw[0]) + len(raw[1])]

@@ -302,7 +302,7 @@ def read(
                 "event", project, False, event_id, user, anonymous, occurred, received_at, original, note, transport,
                 about.platform, changes,
             )  # fmt: skip
-        event_keys += (project, event_id, occurred)
+        event_keys += (project, event_id, original)
         ids += (project, user, anonymous)
         parts += (
             head, 0, occurred, received_at, original, note, call, name, event_id, user, anonymous,
@@ -442,7 +442,7 @@ def _link_or_traits(
         call, project, secret, event_id, user, anonymous, occurred, received_at, original, note, transport,
         about.platform, changes, is_user,
     )  # fmt: skip
-    batch.event_keys += (project, event_id, occurred)
+    batch.event_keys += (project, event_id, original)
     batch.ids += (project, user, anonymous)
     batch.parts += (None,) * PARTS
     batch.length += 1

@@ -1,8 +1,11 @@
 """Event ids taken lately, so that a retry is counted once. The face of native/seen, where it is drawn.
 
 An id is kept until max(receipt, the event's own uncorrected time, but at most a day ahead) + window. So an event whose
-own time lies inside the window of now is either known here or new; an older one that comes again is not recognised.
-Beyond `bytes_max` those that would go first go at once: the window shrinks, and `forgotten` says by how many ids.
+own time lies inside the window of now is either known here or new. Of an older one the set cannot tell: it says so
+(`old`), and the drain looks it up in ClickHouse before it is stored. Beyond `bytes_max` those that would go first go at
+once: the window shrinks, `forgotten` says by how many ids, and more events are old.
+
+After a restart the set is learnt again from the journal, and from what its deleted files left (remembered.py).
 """
 
 from __future__ import annotations
@@ -14,6 +17,20 @@ from pugd._native import ffi, lib
 BYTES_MIN = 1 << 20
 """The least `bytes_max`: an empty set takes 360 KiB."""
 
+ROW_BYTES_MIN = 24
+"""No row that has an event id is shorter."""
+ID_BYTES: int = lib.PUGD_SEEN_ID_BYTES
+
+
+class Digest(msgspec.Struct, frozen=True):
+    """What is to be remembered of journal records when they go."""
+
+    ids: bytes
+    """ID_BYTES each, as native/seen.h says."""
+    received_first: int
+    received_last: int
+    """ms; 0 where no row tells."""
+
 
 class RecentIdsStatistics(msgspec.Struct, frozen=True):
     """How large the set is, and what its bound cost."""
@@ -24,6 +41,9 @@ class RecentIdsStatistics(msgspec.Struct, frozen=True):
     """Ids lost to the bound on bytes since the start."""
     floor_ms: int
     """Ids kept until earlier than this are forgotten; 0 where the bound was never met."""
+    lost_ms: int
+    """Of ids kept until earlier than this some may be missing: forgotten for want of memory, or not to be learnt again
+    after a restart; 0 where none is."""
     granule_ms: int
     """How coarsely times are kept: an id may stay this much longer than it must."""
 
@@ -41,20 +61,27 @@ class RecentIds:
             raise MemoryError("recent event ids")
         self._seen = ffi.gc(seen, lib.pugd_seen_free)
         self._duplicates = ffi.new("uint32_t[]", 256)
+        self._old = ffi.new("uint32_t[]", 256)
+        self._olds = ffi.new("uint32_t *")
 
-    def add_many(self, packed: bytes, count: int, now: int) -> list[int]:
-        """Take a wake-up's event ids; says which of them are duplicates.
+    def add_many(self, packed: bytes, count: int, now: int) -> tuple[list[int], list[int]]:
+        """Take a wake-up's event ids; says which of them are duplicates, and of which it cannot say.
 
         packed   MessagePack array of 3 × count values: project, event id, the event's own uncorrected time in ms, …
         now      receipt, ms; a clock that goes back is taken as standing still
-        returns  the indices of those known already, or met earlier in the batch, in order; '' is never one
+        returns  the indices of those known already, or met earlier in the batch, in order; and of those that are not
+                 known but so old that they may be forgotten. '' is neither
         cost     one call, without the interpreter lock; never fails for want of memory
         """
         if count > len(self._duplicates):
             self._duplicates = ffi.new("uint32_t[]", 2 * count)
-        found = lib.pugd_seen_add_many(self._seen, packed, len(packed), count, now, self._duplicates)
+            self._old = ffi.new("uint32_t[]", 2 * count)
+        found = lib.pugd_seen_add_many(
+            self._seen, packed, len(packed), count, now, self._duplicates, self._old, self._olds
+        )
         assert found >= 0, "packed: project, event id, time, …"
-        return ffi.unpack(self._duplicates, found) if found else []
+        olds = self._olds[0]
+        return ffi.unpack(self._duplicates, found) if found else [], ffi.unpack(self._old, olds) if olds else []
 
     def add_rows(self, records: memoryview, position: int) -> int:
         """Learn again, after a restart, from whole journal records of which the first lies at `position`.
@@ -67,6 +94,15 @@ class RecentIds:
         assert added >= 0, f"journal records at {position}: not whole records of rows"
         return added
 
+    def add_ids(self, ids: bytes | memoryview, received_at: int) -> int:
+        """Learn again what `digest` made of records received until `received_at` (ms). returns how many were added"""
+        data = ffi.from_buffer("uint8_t[]", ids)
+        return int(lib.pugd_seen_add_ids(self._seen, data, len(data) // ID_BYTES, received_at))
+
+    def missing(self, until: int) -> None:
+        """Ids of events that came, and happened, before `until` (ms) may be missing: such events are old."""
+        lib.pugd_seen_missing(self._seen, until)
+
     def statistics(self) -> RecentIdsStatistics:
         """How large it is, and what its bound cost."""
         numbers = lib.pugd_seen_statistics(self._seen)
@@ -75,5 +111,20 @@ class RecentIds:
             bytes=numbers.bytes,
             forgotten=numbers.forgotten,
             floor_ms=numbers.floor_ms,
+            lost_ms=numbers.lost_ms,
             granule_ms=numbers.granule_ms,
         )
+
+
+def digest(key: bytes, records: memoryview, position: int) -> Digest:
+    """What is to be remembered of whole journal records of which the first lies at `position`.
+
+    cost  as `RecentIds.add_rows`: a walk, without the interpreter lock
+    """
+    data = ffi.from_buffer("uint8_t[]", records)
+    first, last = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+    room = len(data) // ROW_BYTES_MIN + 1
+    out = ffi.new("uint8_t[]", room * ID_BYTES)
+    count = int(lib.pugd_seen_digest(key, data, len(data), position, out, room, first, last))
+    assert 0 <= count <= room, f"journal records at {position}: not whole records of rows"
+    return Digest(bytes(ffi.buffer(out, count * ID_BYTES)), first[0], last[0])

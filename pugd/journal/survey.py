@@ -24,7 +24,8 @@ from pugd.journal import files, record
 
 _RECEIVED_AT = {
     kind: row.__struct_fields__.index("received_at")
-    for kind, row in ((model.EVENT, model.EventRow), (model.TRAIT, model.TraitRow), (model.LINK, model.LinkRow))
+    for kind, row in model.ROWS.items()
+    if "received_at" in row.__struct_fields__
 }
 """By kind: where a row tells when it was received. A merge does not."""
 _NAMES_OF_OURS = (files.SPARE_PREFIX, files.DAMAGED_PREFIX)

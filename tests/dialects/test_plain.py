@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pugd.dialects import segment
 from pugd.dialects.plain import Plain
 from pugd.enrich import clock
-from pugd.model import PARTS, Batch
+from pugd.model import EVENT, OLD_EVENT, PARTS, Batch
 
 NOW = 1_795_502_400_000  # 2026-11-24T06:40:00.000Z
 AT = "2026-11-24T06:39:59.123Z"
@@ -49,7 +49,7 @@ def short_way(body: bytes, single: bool) -> tuple[bytes, bytes, bytes] | None:
     return (
         pack(msgspec.msgpack.decode(PLAIN.event_keys())),
         pack(msgspec.msgpack.decode(PLAIN.ids())),
-        PLAIN.rows(list(range(7, 7 + count)), []),
+        PLAIN.rows(list(range(7, 7 + count)), [], []),
     )
 
 
@@ -228,9 +228,9 @@ def test_events_of_several_bodies_stand_in_order_and_some_can_be_left_out() -> N
     assert PLAIN.add(json.dumps(message(messageId="c", anonymousId="v")).encode(), True, 4, NOW) == 1
     assert msgspec.msgpack.decode(PLAIN.event_keys())[:3] == [3, "a", NOW - 877]
     assert msgspec.msgpack.decode(PLAIN.ids()) == [3, "u", "", 3, "u", "", 4, "u", "v"]
-    rows = PLAIN.rows([1, 2, 3], [1])
+    rows = PLAIN.rows([1, 2, 3], [1], [2])
     decoded = msgspec.msgpack.decode(b"\x92" + rows)
-    assert [(row[1], row[2], row[9]) for row in decoded] == [(3, 1, "a"), (4, 3, "c")]
+    assert [(row[0], row[1], row[2], row[9]) for row in decoded] == [(EVENT, 3, 1, "a"), (OLD_EVENT, 4, 3, "c")]
     call = PLAIN.evidence(2)
     assert (call.call, call.project, call.user_id, call.anonymous_id, call.event_id) == ("event", 4, "u", "v", "c")
 

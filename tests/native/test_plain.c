@@ -126,7 +126,7 @@ int main(void)
             assert(keys[0] == 0xdd && length > 5);
             const uint8_t *ids = pugd_plain_ids(p, &length);
             assert(ids[0] == 0xdd && ids[4] == (uint8_t)(3 * expected));
-            const uint8_t *rows = pugd_plain_rows(p, actors, skip, skipped, &length);
+            const uint8_t *rows = pugd_plain_rows(p, actors, skip, skipped, skip, 0, &length);
             size_t heads = 0;
             if (rows) {
                 for (size_t i = 0; i + 3 <= length; i++) heads += rows[i] == 0xdc && rows[i + 1] == 0 && rows[i + 2] == 25;

@@ -52,7 +52,7 @@ static int against_twin(uint64_t seed, uint64_t window, unsigned failing)
 {
     uint64_t state = seed, now = 1700000000000u;
     static uint8_t bytes[BATCH_MAX * 24 + 5];
-    uint32_t duplicates[BATCH_MAX];
+    uint32_t duplicates[BATCH_MAX], old[BATCH_MAX], olds;
     failing_seed = seed;
     failing_of = 0;
     memset(kept, 0, sizeof kept);
@@ -90,7 +90,7 @@ static int against_twin(uint64_t seed, uint64_t window, unsigned failing)
                 kept[project][name] = until;
             if (failing && kept[project][name] < until) kept[project][name] = until; /* it may have been added anew */
         }
-        int64_t found = pugd_seen_add_many(s, bytes, (size_t)(out - bytes), n, now, duplicates);
+        int64_t found = pugd_seen_add_many(s, bytes, (size_t)(out - bytes), n, now, duplicates, old, &olds);
         CHECK(found >= 0);
         met += knowns;
         if (!failing) {
@@ -126,7 +126,7 @@ static int bounded(uint64_t step_ms)
     uint64_t max = 12u << 20, now = 1700000000000u, total = 2000000;
     struct pugd_seen *s = pugd_seen_new(key, DAY, max);
     static uint8_t bytes[BATCH_MAX * 24 + 5];
-    uint32_t duplicates[BATCH_MAX];
+    uint32_t duplicates[BATCH_MAX], old[BATCH_MAX], olds;
     for (uint32_t name = 0; name < total; name += 100, now += step_ms) {
         uint8_t *out = put_head(bytes, 100);
         for (uint32_t i = 0; i < 100; i++) {
@@ -134,7 +134,7 @@ static int bounded(uint64_t step_ms)
             out = put_name(out, name + i);
             out = put64(out, 0xcf, now);
         }
-        CHECK(pugd_seen_add_many(s, bytes, (size_t)(out - bytes), 100, now, duplicates) == 0);
+        CHECK(pugd_seen_add_many(s, bytes, (size_t)(out - bytes), 100, now, duplicates, old, &olds) == 0);
         if (name % 10000) continue;
         struct pugd_seen_numbers numbers = pugd_seen_statistics(s);
         CHECK(numbers.bytes <= max);
@@ -151,7 +151,7 @@ static int bounded(uint64_t step_ms)
             out = put_name(out, name + i);
             out = put64(out, 0xcf, now);
         }
-        int64_t found = pugd_seen_add_many(s, bytes, (size_t)(out - bytes), 100, now, duplicates);
+        int64_t found = pugd_seen_add_many(s, bytes, (size_t)(out - bytes), 100, now, duplicates, old, &olds);
         if (step_ms && found < 100) break;
         known += (uint64_t)found;
         first = name;
@@ -164,9 +164,61 @@ static int bounded(uint64_t step_ms)
     return 0;
 }
 
+/* Every event that came before is known, or said to be old, however little memory there is: none is taken for new. */
+static int reach(uint64_t seed, uint64_t window, uint64_t max, unsigned failing)
+{
+    static uint64_t own[NAMES];
+    static uint8_t drawn[NAMES], met[NAMES], bytes[BATCH_MAX * 24 + 5];
+    uint32_t duplicates[BATCH_MAX], old[BATCH_MAX], olds, names[BATCH_MAX];
+    uint64_t state = seed, now = 1700000000000u, again = 0, looked = 0, needless = 0;
+    failing_seed = seed;
+    failing_of = 0;
+    memset(met, 0, sizeof met);
+    memset(drawn, 0, sizeof drawn);
+    struct pugd_seen *s = pugd_seen_new(key, window, max);
+    failing_of = failing;
+    for (int round = 0; round < 3000; round++) {
+        now += round % 100 == 0 ? failing_random(&state) % (2 * window) : failing_random(&state) % (window / 2000);
+        uint32_t n = 1 + (uint32_t)(failing_random(&state) % (BATCH_MAX - 1));
+        uint8_t *out = put_head(bytes, n);
+        for (uint32_t i = 0; i < n; i++) {
+            names[i] = (uint32_t)(failing_random(&state) % NAMES);
+            if (!drawn[names[i]]) {
+                drawn[names[i]] = 1;
+                uint64_t kind = failing_random(&state) % 10;
+                own[names[i]] = kind < 6   ? now
+                                : kind < 9 ? now - failing_random(&state) % (3 * window)
+                                           : now + failing_random(&state) % DAY;
+            }
+            *out++ = 1;
+            out = put64(put_name(out, names[i]), 0xcf, own[names[i]]);
+        }
+        int64_t found = pugd_seen_add_many(s, bytes, (size_t)(out - bytes), n, now, duplicates, old, &olds);
+        CHECK(found >= 0);
+        uint64_t floor = pugd_seen_statistics(s).floor_ms, lost = pugd_seen_statistics(s).lost_ms;
+        for (uint32_t i = 0, d = 0, o = 0; i < n; i++) {
+            int is_known = d < found && duplicates[d] == i, is_old = o < olds && old[o] == i;
+            d += (uint32_t)is_known;
+            o += (uint32_t)is_old;
+            CHECK(!(is_known && is_old));
+            if (met[names[i]]) CHECK(is_known || is_old);
+            again += met[names[i]];
+            looked += (uint64_t)is_old;
+            uint64_t until = own[names[i]] + window;
+            needless += is_old && until > now && until > floor && until > lost && own[names[i]] <= now + DAY;
+            met[names[i]] = 1;
+        }
+    }
+    CHECK(again > 10000 && looked > 1000 && needless == 0);
+    pugd_seen_free(s);
+    CHECK(failing_held == 0);
+    return 0;
+}
+
 static uint8_t *put_row(uint8_t *out, int kind, uint32_t name, uint64_t received, uint64_t own)
 {
-    static const uint32_t fields[] = {0, 25, 17, 18, 5}, at[][3] = {{0, 0, 0}, {9, 4, 5}, {7, 4, 5}, {15, 12, 13}};
+    static const uint32_t fields[] = {0, 25, 17, 18, 5, 25, 17};
+    static const uint32_t at[][3] = {{0}, {9, 4, 5}, {7, 4, 5}, {15, 12, 13}, {0}, {9, 4, 5}, {7, 4, 5}};
     *out++ = 0xdc;
     *out++ = 0;
     *out++ = (uint8_t)fields[kind];
@@ -174,11 +226,11 @@ static uint8_t *put_row(uint8_t *out, int kind, uint32_t name, uint64_t received
     for (uint32_t i = 1; i < fields[kind]; i++) {
         if (i == 1)
             *out++ = 1;
-        else if (kind < 4 && i == at[kind][0])
+        else if (kind != 4 && i == at[kind][0])
             out = put_name(out, name);
-        else if (kind < 4 && i == at[kind][1])
+        else if (kind != 4 && i == at[kind][1])
             out = put64(out, 0xcf, received);
-        else if (kind < 4 && i == at[kind][2])
+        else if (kind != 4 && i == at[kind][2])
             out = put64(out, 0xcf, own);
         else if (i % 3)
             *out++ = 0xa0;
@@ -202,16 +254,18 @@ static void seal(uint8_t *record, size_t payload, uint32_t rows, uint64_t positi
     for (int i = 0; i < 4; i++) record[4 + i] = (uint8_t)(crc >> (8 * i));
 }
 
+static const int KINDS[] = {1, 2, 3, 4, 5, 6, 3, 4};
+
 /* Rows of every kind learnt from two records; then damaged ones, sealed again so that only the walk can refuse them. */
 static int records(void)
 {
     static uint8_t bytes[1 << 16], damaged[1 << 16], batch[64];
     uint64_t now = 1700000000000u, position = 4096;
-    uint32_t duplicates[1];
+    uint32_t duplicates[1], old[1], olds;
     failing_of = 0;
     struct pugd_seen *s = pugd_seen_new(key, DAY, 1u << 20);
     uint8_t *out = bytes + PUGD_RECORD_HEADER;
-    for (uint32_t i = 0; i < 40; i++) out = put_row(out, 1 + (int)(i % 4), i / 8 * 8 + i % 4, now + i, now - i);
+    for (uint32_t i = 0; i < 40; i++) out = put_row(out, KINDS[i % 8], i / 8 * 8 + i % 4, now + i, now - i);
     size_t one = (size_t)(out - bytes);
     seal(bytes, one - PUGD_RECORD_HEADER, 40, position);
     uint8_t *second = out;
@@ -227,9 +281,28 @@ static int records(void)
         uint8_t *end = put_head(batch, 1);
         *end++ = 1;
         end = put64(put_name(end, name), 0xcf, now);
-        int64_t found = pugd_seen_add_many(s, batch, (size_t)(end - batch), 1, now + 100, duplicates);
+        int64_t found = pugd_seen_add_many(s, batch, (size_t)(end - batch), 1, now + 100, duplicates, old, &olds);
         CHECK(found == (name == 1000 || (name < 40 && name % 8 < 3)));
     }
+    /* The same by way of a digest; an id stays known a second longer at most. */
+    static uint8_t ids[64 * PUGD_SEEN_ID_BYTES];
+    uint64_t first, last;
+    int64_t digested = pugd_seen_digest(key, bytes, length, position, ids, 64, &first, &last);
+    CHECK(digested >= 16 && first == now && last == now + 38);
+    CHECK(pugd_seen_digest(key, bytes, length, position, ids, 3, &first, &last) == digested);
+    CHECK(pugd_seen_digest(key, bytes, length - 1, position, ids, 64, &first, &last) == -1);
+    CHECK(pugd_seen_digest(key, bytes, length, position, ids, 64, &first, &last) == digested);
+    struct pugd_seen *again = pugd_seen_new(key, DAY, 1u << 20);
+    CHECK(pugd_seen_add_ids(again, ids, (size_t)digested, last) == 16);
+    CHECK(pugd_seen_add_ids(again, ids, (size_t)digested, last + DAY - 1000) == 0);
+    CHECK(pugd_seen_add_ids(again, ids, (size_t)digested, last + DAY + 20000) == 0); /* past: not kept */
+    CHECK(pugd_seen_add_records(again, bytes, length, position) == 0);
+    pugd_seen_missing(again, now + 500 * DAY);
+    uint8_t *late = put64(put_name(put_head(batch, 1) + 1, 2000), 0xcf, now + 400 * DAY);
+    batch[5] = 1;
+    CHECK(pugd_seen_add_many(again, batch, (size_t)(late - batch), 1, now + 400 * DAY, duplicates, old, &olds) == 0);
+    CHECK(olds == 1 && pugd_seen_statistics(again).lost_ms > now + 501 * DAY);
+    pugd_seen_free(again);
     uint64_t state = 3;
     for (int round = 0; round < 5000; round++) {
         memcpy(damaged, bytes, one);
@@ -243,7 +316,8 @@ static int records(void)
         struct pugd_seen *fresh = pugd_seen_new(key, DAY, 1u << 20);
         int64_t added = pugd_seen_add_records(fresh, tight, cut, position);
         CHECK(added >= -1 && added <= 40);
-        CHECK(pugd_seen_add_many(fresh, tight, cut, 3, now, duplicates) == -1);
+        CHECK((pugd_seen_digest(key, tight, cut, position, ids, 64, &first, &last) < 0) == (added < 0));
+        CHECK(pugd_seen_add_many(fresh, tight, cut, 3, now, duplicates, old, &olds) == -1);
         pugd_seen_free(fresh);
         free(tight);
     }
@@ -257,6 +331,8 @@ int main(void)
     if (records()) return 1;
     if (against_twin(1, DAY, 0) || against_twin(2, HOUR, 0) || against_twin(3, 30 * (uint64_t)DAY, 0)) return 1;
     if (against_twin(4, DAY, 500)) return 1;
+    if (reach(5, DAY, 64u << 20, 0) || reach(6, HOUR, 64u << 20, 0) || reach(7, 3 * (uint64_t)DAY, 1u << 20, 0)) return 1;
+    if (reach(8, DAY, 64u << 20, 300) || reach(9, 20 * (uint64_t)DAY, 700u << 10, 0)) return 1;
     if (bounded(4000) || bounded(40) || bounded(0)) return 1;
     return 0;
 }
