@@ -16,7 +16,7 @@ BINDIR ?= /usr/local/bin
 UNITDIR ?= /etc/systemd/system
 CONFDIR ?= /etc/pugd
 
-.PHONY: help run demo test check native install settings lock clean
+.PHONY: help run demo test soak check native install settings lock clean
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -31,6 +31,9 @@ demo: $(BUILT)  ## send one visitor's story to the running pugd and print the ti
 
 test: $(TESTED) $(BUILT)  ## run every test against the real engines
 	@exec $(PY) -m pytest
+
+soak: $(TESTED) $(BUILT)  ## SEEDS=N: N runs of everything simulated, over failing disks, networks and engines
+	@PYTHONPATH=.:tests exec $(PY) -m simulation.soak $(or $(SEEDS),100) $(or $(FIRST),1)
 
 check: $(TESTED) $(BUILT)  ## format, lint and types
 	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy

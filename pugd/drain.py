@@ -10,7 +10,8 @@ and rows missing, and a block is not atomic over partitions. So:
 
     clean reply                         → stored moves on
     start, or any other outcome         → 1. wait until no insert of ours runs any more
-                                          2. read which positions of the span are there, table by table
+                                          2. read which positions of the span are there, table by table, and
+                                             have ClickHouse sync them: a part is visible before it is synced
                                           3. send exactly those missing, under a token never used before
                                           4. read again: each position once; only then stored moves on
 
@@ -293,6 +294,9 @@ class Drain:
         if unclear:
             for table in ORDER:
                 present[table.name] = await self._present(table, span)
+            if any(present.values()):
+                # Their insert never told that it synced them.
+                await self._store.sync()
         built = await self._build(span, STEPS, present)
         for fault in built.faults:
             if fault.position not in self._set_aside:
@@ -393,6 +397,8 @@ class Drain:
         """Send what of `positions` can be sent; each row refused by itself goes to quarantine."""
         await self._settle()
         there = set(await self._present(table, span))
+        if there:
+            await self._store.sync()
         missing = [position for position in positions if position not in there]
         if len(missing) == 1 and len(positions) == 1:
             raw = columns.row_at([span], missing[0])
@@ -461,7 +467,7 @@ class Drain:
     def _kept_aside(self) -> list[int]:
         return sorted(
             row.position
-            for row in quarantine.rows(self._data.quarantine)
+            for row in quarantine.kept(self._data.quarantine)
             if row.epoch == self._epoch and row.position >= self.stored
         )
 
@@ -487,6 +493,8 @@ class Drain:
             framed = record.frame(row.raw, count, begin)
             span = Span(memoryview(framed), begin, begin + len(framed), count)
             before = {table.name: await self._present(table, span, row) for table in ORDER}
+            if any(before.values()):
+                await self._store.sync()
             built = columns.build([span], STEPS, collector=row.collector, epoch=row.epoch, skip=before)
             if built.faults:
                 return built.faults[0].reason

@@ -213,6 +213,14 @@ class Store:
             return True  # its queries live and die with our own calls
         return await trio.to_thread.run_sync(self._ended, query_id_prefix, limiter=self._insert_limit)
 
+    async def sync(self) -> None:
+        """Have ClickHouse bring to its disk what can be read now. After an insert of unclear outcome only: a part is
+        visible before its directory is synced, and what was read of it could still go with the power.
+
+        raises   StoreUnavailableError
+        """
+        await trio.to_thread.run_sync(self._sync, limiter=self._insert_limit)
+
     async def drain_query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Rows:
         """A question of the drain's own, on its own client."""
         return await trio.to_thread.run_sync(self._drain_query, sql, parameters, limiter=self._insert_limit)
@@ -346,6 +354,17 @@ class Store:
             except ClickHouseError:
                 log.info("ClickHouse does not let this user stop its own insert: waiting for its end")
         return False
+
+    def _sync(self) -> None:
+        client = self._open_drain()
+        try:
+            with _translated("sync"):
+                client.command("system sync file cache")
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            # A user without the right to: what is left is the moment between a part's rename and its sync.
+            log.info("ClickHouse does not let this user sync its disk: %s", error)
 
     def _drain_query(self, sql: str, parameters: Mapping[str, Any] | None) -> Rows:
         client = self._open_drain()
