@@ -14,7 +14,9 @@ replies and connections; the server is away, refuses for a while, or refuses a b
 
 from __future__ import annotations
 
+import re
 import struct
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -28,6 +30,10 @@ from pugd.errors import StoreRefusedError, StoreUnavailableError
 from pugd.store.clickhouse import Rows
 
 Row = dict[str, Any]
+_COPIES = re.compile(
+    r"select (?P<columns>.*), min\(if\(.*\)\) from (?P<table>\w+) where project = .* "
+    r"and actor in \((?P<actors>[0-9,]+)\) and CRC32\(event_id\) in \((?P<ids>[0-9,]+)\) and .* group by all"
+)
 POISON = b'"poison"'
 """In an event's properties: a block that holds it is refused, until the server is mended."""
 
@@ -198,7 +204,25 @@ class Store:
             if sql == drain._LAST[table.name]:
                 found = self._ours(table.name, values)
                 return Rows(("count()", "max(position)"), [(len(found), max(found, default=0))])
+        if asked := _COPIES.fullmatch(sql):
+            return self._copies(asked, values)
         raise AssertionError(f"the simulated ClickHouse does not know {sql}")
+
+    def _copies(self, asked: re.Match[str], values: dict[str, Any]) -> Rows:
+        """What is held of these ids (store/copies.py, `questions`)."""
+        names = tuple(asked["columns"].replace("`", "").split(", "))
+        actors, ids = ({int(number) for number in asked[name].split(",")} for name in ("actors", "ids"))
+        found: dict[tuple[Any, ...], int] = {}
+        for row in self.server.rows(asked["table"]):
+            ours = (row["collector"], row["epoch"]) == (values["collector"].encode(), values["epoch"])
+            if row["project"] != values["project"] or row["actor"] not in actors:
+                continue
+            if zlib.crc32(row["event_id"]) not in ids or (ours and row["position"] >= values["end"]):
+                continue
+            key = tuple(row[name].decode() if isinstance(row[name], bytes) else row[name] for name in names)
+            place = row["position"] if ours else 0
+            found[key] = min(found.get(key, place), place)
+        return Rows((*names, "position"), [(*key, place) for key, place in found.items()])
 
     def _ours(self, table: str, values: dict[str, Any]) -> list[int]:
         return [

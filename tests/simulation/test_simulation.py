@@ -16,8 +16,10 @@ from simulation.soak import FLAVOURS, WHATS, swept
 from simulation.world import Trouble, World
 
 import pugd.collector
+import pugd.drain
 from pugd.drain import Drain
 from pugd.identity.duplicates import RecentIds
+from pugd.store.copies import Judged
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,7 +96,13 @@ def syncing_what_was_read(patch: pytest.MonkeyPatch) -> None:
 
 
 def recent_ids(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(RecentIds, "add_many", lambda *_: [])
+    patch.setattr(RecentIds, "add_many", lambda *_: ([], []))
+
+
+def looking_old_events_up(patch: pytest.MonkeyPatch) -> None:
+    """The drain's part in the same: what recent ids cannot tell."""
+    patch.setattr(RecentIds, "add_many", lambda _, packed, count, now: ([], list(range(count))))
+    patch.setattr(pugd.drain.copies, "judge", lambda *_: Judged([], []))
 
 
 def relearning_recent_ids(patch: pytest.MonkeyPatch) -> None:
@@ -141,6 +149,7 @@ MECHANISMS: dict[Disable, str] = {
     clickhouse_syncing: "lost",
     syncing_what_was_read: "",
     recent_ids: "counted twice",
+    looking_old_events_up: "counted twice",
     relearning_recent_ids: "counted twice",
     replaying_links: "",
     fdatasync: "lost",

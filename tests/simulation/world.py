@@ -37,7 +37,7 @@ from pugd.config import Config
 from pugd.drain import Drain
 from pugd.errors import PugdError
 from pugd.journal import files, record
-from pugd.model import EVENT, LINK, KeyFile, LinkRow, Project, WriteKey
+from pugd.model import EVENT, LINK, OLD_EVENT, KeyFile, LinkRow, Project, WriteKey
 from pugd.process import Sockets, leaves
 
 HASH_KEY = bytes(range(16))
@@ -298,7 +298,7 @@ class World:
                     before = 0
                     for end in record.split(payload, count):
                         row = msgspec.msgpack.decode(payload[before:end])
-                        self.rotten.add(row[9] if row[0] == EVENT else row[0])
+                        self.rotten.add(row[9] if row[0] in (EVENT, OLD_EVENT) else row[0])
                         before = end
                     self.note("rotten", begin)
             at += length
