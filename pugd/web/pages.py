@@ -436,6 +436,7 @@ def _headed(person: Person, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
             "id": one.id,
             "kind": one.kind,
             "since": _date(one.first_seen, zone),
+            "since_at": one.first_seen,
             "since_exact": _moment(one.first_seen, zone),
             "last": _ago(one.last_seen, now),
             "last_exact": _moment(one.last_seen, zone),
