@@ -2,6 +2,7 @@
 
 #include "memory.h"
 #include "msgpack.h"
+#include "saving.h"
 
 #include <string.h>
 
@@ -50,6 +51,9 @@ struct pugd_graph {
     uint32_t users;
     uint32_t joins;
     uint64_t bytes;
+    struct pugd_saving *saving; /* NULL where nobody is; and what there was when it began: */
+    uint32_t saved_ids;
+    uint32_t saved_places;
 };
 
 static inline struct pugd_id *id_at(const struct pugd_graph *g, uint32_t handle)
@@ -60,6 +64,27 @@ static inline struct pugd_id *id_at(const struct pugd_graph *g, uint32_t handle)
 static inline struct rest *rest_at(const struct pugd_graph *g, uint32_t handle)
 {
     return pugd_ids_beside(&g->ids, handle);
+}
+
+/* ---- a picture for whoever saves it ---- */
+
+#define SAVED_IDS_BITS 8 /* ids of a block: 8 KiB */
+#define SAVED_EXTRAS_BITS 9
+
+static inline uint32_t id_blocks(uint32_t ids) { return (ids >> SAVED_IDS_BITS) + 1; }
+
+/* Before anything of an id is changed. */
+static inline void keep_id(const struct pugd_graph *g, uint32_t handle)
+{
+    if (__builtin_expect(g->saving != NULL, 0) && handle <= g->saved_ids)
+        pugd_saving_keep(g->saving, handle >> SAVED_IDS_BITS);
+}
+
+/* Before an extra link is taken out. */
+static inline void keep_extra(const struct pugd_graph *g, uint32_t place)
+{
+    if (__builtin_expect(g->saving != NULL, 0) && place <= g->saved_places)
+        pugd_saving_keep(g->saving, id_blocks(g->saved_ids) + (place >> SAVED_EXTRAS_BITS));
 }
 
 static inline uint32_t next_of(const struct pugd_id *id) { return id->next & ~USER; }
@@ -89,6 +114,7 @@ void pugd_graph_free(struct pugd_graph *g)
     pugd_free(g->extra);
     pugd_free(g->table);
     pugd_ids_close(&g->ids);
+    pugd_saving_free(g->saving);
     pugd_free(g);
 }
 
@@ -243,6 +269,7 @@ static int extra_take(struct pugd_graph *g, uint32_t low, uint32_t high)
     struct extra_table *t = extra_table(g, hash);
     uint32_t slot = extra_slot(g, t, hash, low, high), mask = t->room - 1;
     if (slot == t->room) return 0;
+    keep_extra(g, t->place[slot]);
     *extra_at(g, t->place[slot]) = (struct extra){0, 0, 0};
     t->used -= 1;
     g->extras -= 1;
@@ -278,6 +305,7 @@ int pugd_graph_reserve(struct pugd_graph *g, uint64_t a, uint64_t b)
 static void turn(struct pugd_graph *g, uint32_t handle, uint32_t root, uint32_t onto, uint64_t order)
 {
     for (;;) {
+        keep_id(g, handle);
         struct rest *r = rest_at(g, handle);
         uint32_t proof = r->proof;
         uint64_t before = r->order;
@@ -294,6 +322,7 @@ static void turn(struct pugd_graph *g, uint32_t handle, uint32_t root, uint32_t 
 static void point(struct pugd_graph *g, uint32_t handle, uint32_t size, uint32_t person)
 {
     for (uint32_t i = 0; i < size; i++) {
+        keep_id(g, handle);
         struct pugd_id *id = id_at(g, handle);
         id->person = person;
         handle = next_of(id);
@@ -309,6 +338,7 @@ static int64_t user(struct pugd_graph *g, uint64_t actor, uint32_t handle, uint6
     }
     struct pugd_id *id = id_at(g, handle);
     if (id->next & USER) return 0;
+    keep_id(g, handle);
     id->next |= USER;
     rest_at(g, handle)->rank = ++g->users;
     uint32_t root = id->person, size = rest_at(g, root)->size;
@@ -356,6 +386,7 @@ static int64_t join(struct pugd_graph *g, uint64_t a, uint32_t ha, uint64_t b, u
         if (linked(g, ha, hb)) return 0;
         if (extra_reserve(g, low, high)) return -1;
         extra_put(g, low, high, order);
+        keep_id(g, keep);
         rest_at(g, keep)->extras += 1;
         return 0;
     }
@@ -371,6 +402,7 @@ static int64_t join(struct pugd_graph *g, uint64_t a, uint32_t ha, uint64_t b, u
     if (kept == 1) count = circle(g, keep, 1, moved, count, max);
     count = circle(g, give, given, moved, count, max);
 
+    keep_id(g, keep); /* and the others in `turn` and `point` */
     rest_at(g, keep)->extras += rest_at(g, give)->extras;
     turn(g, end, give, beside, order);
     point(g, give, given, keep);
@@ -437,6 +469,7 @@ void pugd_graph_scatter(struct pugd_graph *g, uint64_t actor)
         uint32_t next = next_of(id), other = next;
         for (uint32_t k = 1; k < left && extras; k++, other = next_of(id_at(g, other)))
             extras -= (uint64_t)extra_take(g, handle < other ? handle : other, handle < other ? other : handle);
+        keep_id(g, handle);
         id->person = handle;
         id->next = handle | (id->next & USER);
         struct rest *r = rest_at(g, handle);
@@ -642,20 +675,79 @@ void pugd_graph_dump_extras(const struct pugd_graph *g, uint8_t *out)
     }
 }
 
-static int load_ids(struct pugd_graph *g, const uint8_t *records, uint32_t count)
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define WORD_64(v) __builtin_bswap64(v)
+#define WORD_32_32(v) (__builtin_bswap64((v) << 32 | (v) >> 32))
+#else
+#define WORD_64(v) (v)
+#define WORD_32_32(v) (v)
+#endif
+
+/* Two 64-bit words of memory that another thread may be changing: what comes of that is thrown away (saving.h), but it
+ * must come word by word. A record's first is a u64, or two u32 (`halves`), and so is its second. */
+__attribute__((no_sanitize_thread)) static inline uint8_t *copy_words(uint8_t *out, const void *from, int first_halves,
+                                                                     int second_halves)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        const uint8_t *p = records + (size_t)i * PUGD_GRAPH_RECORD;
-        if (i % BLOCK == 0) { /* so that the block's lines are at hand */
-            uint64_t actor[BLOCK];
-            uint32_t n = count - i < BLOCK ? count - i : BLOCK, handle[BLOCK];
-            for (uint32_t k = 0; k < n; k++) actor[k] = read64(p + (size_t)k * PUGD_GRAPH_RECORD);
-            pugd_ids_find_many(&g->ids, actor, n, handle);
+    const volatile uint64_t *word = from;
+    uint64_t first = word[0], second = word[1];
+    first = first_halves ? WORD_32_32(first) : WORD_64(first);
+    second = second_halves ? WORD_32_32(second) : WORD_64(second);
+    memcpy(out, &first, 8);
+    memcpy(out + 8, &second, 8);
+    return out + 16;
+}
+
+__attribute__((no_sanitize_thread)) static uint32_t copy_block(const void *of, uint32_t block, uint8_t *out)
+{
+    const struct pugd_graph *g = of;
+    uint32_t blocks = id_blocks(g->saved_ids);
+    uint8_t *begin = out;
+    if (block < blocks) {
+        uint32_t handle = block << SAVED_IDS_BITS, end = handle + (1u << SAVED_IDS_BITS);
+        if (!handle) handle = 1;
+        for (; handle < end && handle <= g->saved_ids; handle++)
+            out = copy_words(copy_words(out, id_at(g, handle), 0, 1), rest_at(g, handle), 1, 0);
+    } else {
+        uint32_t place = (block - blocks) << SAVED_EXTRAS_BITS, end = place + (1u << SAVED_EXTRAS_BITS);
+        if (!place) place = 1;
+        for (; place < end && place <= g->saved_places; place++) {
+            uint8_t *next = copy_words(out, extra_at(g, place), 1, 0);
+            if (read32(out)) out = next; /* else it was taken out */
         }
-        uint64_t actor = read64(p);
-        if (pugd_ids_find(&g->ids, actor)) return -2;
-        if (pugd_ids_reserve(&g->ids, actor)) return -1;
-        uint32_t handle = put(g, actor), person = read32(p + 8), next = read32(p + 12);
+    }
+    return (uint32_t)(out - begin);
+}
+
+int pugd_graph_save_begin(struct pugd_graph *g)
+{
+    g->saved_ids = g->ids.count;
+    g->saved_places = g->extra_end;
+    uint32_t blocks = id_blocks(g->saved_ids) + (g->saved_places >> SAVED_EXTRAS_BITS) + 1;
+    g->saving = pugd_saving_new(g, blocks, copy_block);
+    return g->saving ? 0 : -1;
+}
+
+int64_t pugd_graph_save_next(const struct pugd_graph *g, uint8_t *out, size_t room)
+{
+    return g->saving ? pugd_saving_next(g->saving, out, room) : -1;
+}
+
+void pugd_graph_save_end(struct pugd_graph *g)
+{
+    pugd_saving_free(g->saving);
+    g->saving = NULL;
+}
+
+/* Take a block of records in, each checked alone. */
+static int load_block(struct pugd_graph *g, const uint8_t *records, uint32_t n, uint32_t count)
+{
+    uint64_t actor[BLOCK] = {0};
+    for (uint32_t i = 0; i < n; i++) actor[i] = read64(records + (size_t)i * PUGD_GRAPH_RECORD);
+    uint32_t handle = g->ids.count + 1;
+    int done = pugd_ids_put_many(&g->ids, actor, n);
+    if (done) return done;
+    for (const uint8_t *p = records; n; n--, handle++, p += PUGD_GRAPH_RECORD) {
+        uint32_t person = read32(p + 8), next = read32(p + 12);
         struct rest r = {.size = read32(p + 16), .rank = read32(p + 20), .order = read64(p + 24)};
         if (!person || person > count || !(next & ~USER) || (next & ~USER) > count) return -2;
         if (!r.size || r.size > count || r.rank > count || !r.rank != !(next & USER)) return -2;
@@ -666,14 +758,37 @@ static int load_ids(struct pugd_graph *g, const uint8_t *records, uint32_t count
         g->users += next >> 31;
         g->joins += person != handle;
     }
-    for (uint32_t handle = 1; handle <= count; handle++) { /* one step to a root, and no walk leaves its person */
-        const struct pugd_id *id = id_at(g, handle);
-        if (id_at(g, id->person)->person != id->person || id_at(g, next_of(id))->person != id->person) return -2;
-        uint32_t left = rest_at(g, id->person)->size, at = handle;
-        for (; at != id->person; at = rest_at(g, at)->proof) { /* and the proof leads to the root */
-            uint32_t proof = rest_at(g, at)->proof;
-            if (!left-- || proof > count || id_at(g, proof)->person != id->person) return -2;
+    return 0;
+}
+
+/* Is it one step to a root, does no walk leave its person, and does the proof lead to the root? */
+static int check_id(const struct pugd_graph *g, uint32_t handle, uint32_t count)
+{
+    const struct pugd_id *id = id_at(g, handle);
+    if (id_at(g, id->person)->person != id->person || id_at(g, next_of(id))->person != id->person) return -2;
+    uint32_t left = rest_at(g, id->person)->size, at = handle;
+    for (; at != id->person; at = rest_at(g, at)->proof) {
+        uint32_t proof = rest_at(g, at)->proof;
+        if (!left-- || proof > count || id_at(g, proof)->person != id->person) return -2;
+    }
+    return 0;
+}
+
+static int load_ids(struct pugd_graph *g, const uint8_t *records, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i += BLOCK) {
+        int done = load_block(g, records + (size_t)i * PUGD_GRAPH_RECORD, count - i < BLOCK ? count - i : BLOCK, count);
+        if (done) return done;
+    }
+    for (uint32_t handle = 1; handle <= count; handle++) {
+        if (handle + BLOCK <= count) { /* what will be looked at */
+            const struct pugd_id *far = id_at(g, handle + BLOCK);
+            __builtin_prefetch(id_at(g, far->person));
+            __builtin_prefetch(id_at(g, next_of(far)));
+            __builtin_prefetch(rest_at(g, far->person));
         }
+        int done = check_id(g, handle, count);
+        if (done) return done;
     }
     return 0;
 }

@@ -125,6 +125,14 @@ int pugd_graph_persons_many(const struct pugd_graph *graph, const uint8_t *packe
 uint32_t pugd_graph_dump(const struct pugd_graph *graph, uint32_t from, uint32_t count, uint8_t *out);
 void pugd_graph_dump_extras(const struct pugd_graph *graph, uint8_t *out);
 
+/* The same bytes, ids and then extra links, as they are now, while the graph goes on changing (saving.h): begun and ended
+ * by the thread that changes it, read by another, which calls pugd_graph_save_next until that returns 0, or -1 where the
+ * picture was lost for want of memory. One at a time. save_begin returns 0, or -1 where memory is short.
+ * room ≥ 8 KiB. */
+int pugd_graph_save_begin(struct pugd_graph *graph);
+int64_t pugd_graph_save_next(const struct pugd_graph *graph, uint8_t *out, size_t room);
+void pugd_graph_save_end(struct pugd_graph *graph);
+
 /* Fill an empty graph with the records of a dump. returns 0; -1 where memory is short; -2 where they cannot be one.
  * After either the graph may only be freed. */
 int pugd_graph_load(struct pugd_graph *graph, const uint8_t *records, uint32_t count, const uint8_t *extras,

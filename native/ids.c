@@ -239,6 +239,21 @@ uint32_t pugd_ids_put(struct pugd_ids *ids, uint64_t actor)
     return handle;
 }
 
+int pugd_ids_put_many(struct pugd_ids *ids, const uint64_t *actors, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t tag = tag_of(mix(actors[i]));
+        const struct pugd_ids_group *g = group_of(ids, tag);
+        __builtin_prefetch(line_at(ids, g, line_of(g, tag)), 1);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (pugd_ids_find(ids, actors[i])) return -2;
+        if (pugd_ids_reserve(ids, actors[i])) return -1;
+        pugd_ids_put(ids, actors[i]);
+    }
+    return 0;
+}
+
 /* A directory of 1 << bits groups of `units` each, for an index without ids. */
 static int lay_out(struct pugd_ids *ids, uint32_t bits, uint32_t units)
 {

@@ -96,6 +96,10 @@ int pugd_ids_reserve(struct pugd_ids *ids, uint64_t actor);
 /* The next handle, for an actor that has none; its room is reserved. person = next = itself. */
 uint32_t pugd_ids_put(struct pugd_ids *ids, uint64_t actor);
 
+/* Handles for at most PUGD_IDS_BLOCK actors, in order, as a restart has them: unknown, and each another. returns 0; -1
+ * where memory is short; -2 where an actor is known. After either *ids may only be closed. */
+int pugd_ids_put_many(struct pugd_ids *ids, const uint64_t *actors, uint32_t count);
+
 /* Make groups for `count` ids at once, in an empty index. returns 0 or -1. */
 int pugd_ids_expect(struct pugd_ids *ids, uint32_t count);
 

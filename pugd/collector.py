@@ -28,7 +28,7 @@ from msgspec import Meta, Struct
 from pugd import commands, errors
 from pugd.accept import TOGETHER_BYTES_MAX, Accept, AcceptStatistics, Arrival
 from pugd.config import Config
-from pugd.data import DataDirectory, Origin, write_whole
+from pugd.data import DataDirectory, Origin, write_parts
 from pugd.dialects import segment
 from pugd.edge import gate, routes
 from pugd.edge.connection import Request
@@ -275,7 +275,9 @@ class Collector:
         if self._distrusted:
             directory.graph_snapshot.unlink(missing_ok=True)
         else:
-            self._write_snapshot(self._graph.order, snapshot.dump(self._graph, writer.position, origin.epoch))
+            saving = snapshot.Saving(self._graph, writer.position, origin.epoch)
+            self._write_snapshot(saving)
+            saving.close()
 
     # -- recovery ------------------------------------------------------------------------------------------------------
 
@@ -296,7 +298,7 @@ class Collector:
         position = 0
         if path.exists():
             try:
-                graph, position, epoch = snapshot.load(self._key, path.read_bytes())
+                graph, position, epoch = snapshot.read(self._key, path)
                 if epoch != self._origin.epoch or position > self._writer.flushed:
                     log.warning("the graph's snapshot is of another journal: rebuilding the graph from the link log")
                     graph = None
@@ -379,20 +381,32 @@ class Collector:
             self._writer.delete_before(max(0, min(stored, keep, self._snapshot_position)))
 
     async def _snapshot(self, *, anew: bool = False) -> None:
-        """Write the graph, if it has changed, or `anew` in any case; once what it holds is flushed."""
+        """Write the graph, if it has changed, or `anew` in any case, as it is now; once what it holds is flushed.
+
+        Nothing waits for it. Where memory is short the old one stays, and that is logged, or told to whoever asked.
+        """
         async with self._snapshotting:
             position, order = self._writer.position, self._graph.order
             if order == self._snapshot_order and not anew:
                 self._snapshot_position = position if self._writer.flushed >= position else self._snapshot_position
                 return
-            data = snapshot.dump(self._graph, position, self._origin.epoch)
-            await self._wait_flushed(position)
-            await trio.to_thread.run_sync(self._write_snapshot, order, data)
-            self._snapshot_position = position
+            saving = None
+            try:
+                saving = snapshot.Saving(self._graph, position, self._origin.epoch)
+                await self._wait_flushed(position)
+                await trio.to_thread.run_sync(self._write_snapshot, saving)
+                self._snapshot_position = position
+            except MemoryError as error:
+                if anew:
+                    raise commands.CommandError(f"short of memory for {error}", errors.UNAVAILABLE) from error
+                log.error("no snapshot of the graph, the old one stays: short of memory for %s", error)
+            finally:
+                if saving is not None:
+                    saving.close()
 
-    def _write_snapshot(self, order: int, data: bytes) -> None:
-        write_whole(self._directory.graph_snapshot, data)
-        self._snapshot_order = order
+    def _write_snapshot(self, saving: snapshot.Saving) -> None:
+        write_parts(self._directory.graph_snapshot, saving.parts())
+        self._snapshot_order = saving.order
 
     # -- commands ------------------------------------------------------------------------------------------------------
 

@@ -13,12 +13,16 @@ import os
 import re
 import secrets
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from pugd.errors import ConfigError
 from pugd.model import KeyFile, Project, WriteKey
+
+SYNC_BYTES = 16 * 1024 * 1024
+"""A large file is synced as it grows, so that nobody else's sync waits for all of it at once."""
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -139,13 +143,24 @@ class Held:
 
 def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace a small file so that a crash leaves the old one or the new one, durably."""
+    write_parts(path, [data], mode)
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview], mode: int = 0o600) -> None:
+    """The same with a large file, written part by part. Where one cannot be had, the old file stays."""
     fresh = path.with_name(f".{path.name}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         os.fchmod(descriptor, mode)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        unsynced = 0
+        for part in parts:
+            view = memoryview(part)
+            unsynced += len(view)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if unsynced >= SYNC_BYTES:
+                os.fdatasync(descriptor)
+                unsynced = 0
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

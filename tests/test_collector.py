@@ -6,7 +6,8 @@ import json
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ import pytest
 import trio
 from running_edge import Client
 
-from pugd import commands, errors
+from pugd import collector, commands, errors
 from pugd.collector import Collector
 from pugd.config import Config
-from pugd.data import DataDirectory
+from pugd.data import DataDirectory, write_parts
 from pugd.errors import JournalError
 from pugd.identity import snapshot
 from pugd.journal.reader import Reader
@@ -290,3 +291,50 @@ async def test_500_ids_are_taken_apart(tmp_path: Path) -> None:
             assert [len(person) for person in said["persons"]] == [1, 499]
         said = await made.ask("unlink", a="a250")
         assert [len(person) for person in said["persons"]] == [250, 1, 248]
+
+
+async def test_a_snapshot_is_written_while_events_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds what was there when it was begun, the journal's tail the rest; and nobody waited for a slow disk."""
+    acked = 0
+
+    def slowly(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+        while acked < 20:
+            time.sleep(0.002)
+        write_parts(path, parts)
+
+    async with running(tmp_path) as made:
+        for i in range(5):
+            await made.send(identify(f"u{i}", f"a{i}"))
+        then = made.graph()
+        monkeypatch.setattr(collector, "write_parts", slowly)
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(made.collector._snapshot)
+                while not made.collector._graph._saving:
+                    await trio.sleep(0)
+                for i in range(20):
+                    await made.send(identify(f"u{i % 7}", f"b{i}"))
+                    acked += 1
+        kept, *_ = snapshot.read(made.directory.key(), made.directory.graph_snapshot)
+        assert snapshot.dump(kept, 0, 1) == then
+        before = made.graph()
+        assert before != then
+    async with running(tmp_path) as again:
+        assert again.graph() == before
+
+
+async def test_a_snapshot_that_is_lost_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+        raise MemoryError("a picture of the identity graph")
+
+    async with running(tmp_path) as made:
+        await made.send(identify("u", "a"))
+        await made.collector._snapshot()
+        old = made.directory.graph_snapshot.read_bytes()
+        await made.send(identify("u", "b"))
+        with monkeypatch.context() as patched:
+            patched.setattr(collector, "write_parts", lost)
+            await made.collector._snapshot()
+        assert made.directory.graph_snapshot.read_bytes() == old
+        await made.collector._snapshot()
+        assert made.directory.graph_snapshot.read_bytes() != old

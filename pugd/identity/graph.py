@@ -11,6 +11,7 @@ beyond REFUSALS_MAX the oldest is forgotten, and would be listed again.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 
 import msgspec
 
@@ -24,6 +25,15 @@ MOVED_MAX = 4_096
 
 RECORD, EXTRA = 32, 16
 """Bytes of an id and of an extra link in a snapshot: PUGD_GRAPH_RECORD, PUGD_GRAPH_EXTRA."""
+
+
+PIECE_BYTES = 1 << 20
+"""Of a picture of the graph: each takes a moment of the interpreter's lock, and 0.1 ms to fill."""
+
+
+def checksum(crc: int, data: bytes | memoryview) -> int:
+    """CRC-32C of `data`, going on from the `crc` of what came before it; 0 where nothing did."""
+    return int(lib.pugd_crc32c(crc, ffi.from_buffer("uint8_t[]", data), len(data)))
 
 
 class GraphStatistics(msgspec.Struct, frozen=True):
@@ -61,6 +71,7 @@ class Graph:
         self.cannot: dict[int, set[int]] = {}
         """Actors that must not become one person, each with the others: kept by rules.py."""
         self._refused: dict[str, int] = {}
+        self._saving = False
 
     def _make_room(self, count: int) -> None:
         self._actors = ffi.new("uint64_t[]", count)
@@ -218,22 +229,35 @@ class Graph:
         """One more proposal refused."""
         self._refused[code] = self._refused.get(code, 0) + 1
 
-    def records(self) -> bytes:
-        """Every id, RECORD bytes each, in the order in which they entered the log."""
-        count = lib.pugd_graph_statistics(self._graph).ids
-        out = bytearray(count * RECORD)
-        lib.pugd_graph_dump(self._graph, 0, count, ffi.from_buffer("uint8_t[]", out))
-        return bytes(out)
+    def save_begin(self) -> None:
+        """From now on `save_pieces` gives the graph as it is now. One at a time. raises MemoryError."""
+        assert not self._saving
+        if lib.pugd_graph_save_begin(self._graph):
+            raise MemoryError("a picture of the identity graph")
+        self._saving = True
 
-    def extras(self) -> bytes:
-        """Every extra link, EXTRA bytes each, in link-log order."""
-        out = bytearray(lib.pugd_graph_statistics(self._graph).extras * EXTRA)
-        lib.pugd_graph_dump_extras(self._graph, ffi.from_buffer("uint8_t[]", out))
-        return bytes(out)
+    def save_pieces(self) -> Iterator[memoryview]:
+        """What was begun: every id, RECORD bytes each, in the order in which they entered the log; then every extra
+        link, EXTRA bytes each, in link-log order. For one thread, while another links.
+
+        yields   pieces of up to PIECE_BYTES, each valid until the next
+        raises   MemoryError where a change could not keep what it changed: the picture is lost, the graph is well
+        cost     0.2 s for 10 million ids, without the interpreter lock
+        """
+        room = ffi.new("uint8_t[]", PIECE_BYTES)
+        while (length := lib.pugd_graph_save_next(self._graph, room, PIECE_BYTES)) > 0:
+            yield memoryview(ffi.buffer(room, length))
+        if length < 0:
+            raise MemoryError("a picture of the identity graph")
+
+    def save_end(self) -> None:
+        """Whether it was read to its end or not."""
+        lib.pugd_graph_save_end(self._graph)
+        self._saving = False
 
     @classmethod
     def from_records(cls, key: bytes, records: memoryview, extras: memoryview) -> Graph | None:
-        """The graph of `records()` and `extras()`; None where they cannot be one. raises MemoryError."""
+        """The graph of saved ids and extra links; None where they cannot be one. raises MemoryError."""
         graph = cls(key)
         ids, beside = ffi.from_buffer("uint8_t[]", records), ffi.from_buffer("uint8_t[]", extras)
         done = lib.pugd_graph_load(graph._graph, ids, len(records) // RECORD, beside, len(extras) // EXTRA)

@@ -15,25 +15,28 @@
          …    16  each extra link, in link-log order
          …        the rest: MessagePack [refusals, each [a, b, code], oldest first; pairs that must stay apart, each
                   [lower, higher], sorted]
-         …     4  CRC-32 of all before it
+         …     4  CRC-32C of all before it
 
 Integers are little-endian. Equal link logs give equal bytes. A snapshot is never the only truth: a damaged one is
-thrown away and the graph is replayed from the log.
+thrown away and the graph is replayed from the log. It is begun in one step and written by a thread while the graph goes
+on changing (`Saving`), and read where it lies, mapped into memory.
 """
 
 from __future__ import annotations
 
+import mmap
 import struct
-import zlib
+from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
 from pugd.errors import PugdError
-from pugd.identity.graph import EXTRA, RECORD, Graph
+from pugd.identity.graph import EXTRA, RECORD, Graph, checksum
 from pugd.identity.rules import RULES_VERSION
 
 MAGIC = b"pugdids\0"
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("<8sIIQQQQQQQ")
 SUM = struct.Struct("<I")
 _Rest = tuple[list[tuple[int, int, str]], list[tuple[int, int]]]
@@ -47,19 +50,66 @@ def _key_check(graph: Graph) -> int:
     return graph.actor(0, "pugd snapshot")
 
 
+class Saving:
+    """A snapshot of the graph as it is now: after every row before `position`. One at a time, and to be closed.
+
+    raises   MemoryError
+    cost     of making one: 8 bytes for each 256 ids, and the listed refusals and pairs kept apart: 4 ms at most with
+             10 million ids
+    """
+
+    def __init__(self, graph: Graph, position: int, epoch: int) -> None:
+        numbers = graph.statistics()
+        apart = sorted((a, b) for a, others in graph.cannot.items() for b in others if a < b)
+        self.order = graph.order
+        self._rest = msgspec.msgpack.encode((list(graph.refusals), apart))
+        self._header = HEADER.pack(
+            *(MAGIC, VERSION, RULES_VERSION, _key_check(graph), epoch, position, graph.order),
+            *(numbers.ids, numbers.extras, len(self._rest)),
+        )
+        self._body = numbers.ids * RECORD + numbers.extras * EXTRA
+        graph.save_begin()
+        self._graph = graph
+
+    def parts(self) -> Iterator[bytes | memoryview]:
+        """Its bytes, from beginning to end, once: for one thread, while another changes the graph.
+
+        yields   parts of about 1 MiB, each valid until the next
+        raises   MemoryError where it is lost for want of memory; the graph is well
+        """
+        crc = checksum(0, self._header)
+        yield self._header
+        left = self._body
+        for piece in self._graph.save_pieces():
+            left -= len(piece)
+            crc = checksum(crc, piece)
+            yield piece
+        assert left == 0, f"a snapshot of the graph has {-left} bytes too many"
+        yield self._rest
+        yield SUM.pack(checksum(crc, self._rest))
+
+    def close(self) -> None:
+        """By the thread that changes the graph, once `parts` runs no more."""
+        self._graph.save_end()
+
+
 def dump(graph: Graph, position: int, epoch: int) -> bytes:
-    """The graph after every row before `position`. cost: 32 bytes and a few ns an id."""
-    records, extras = graph.records(), graph.extras()
-    apart = sorted((a, b) for a, others in graph.cannot.items() for b in others if a < b)
-    rest = msgspec.msgpack.encode((list(graph.refusals), apart))
-    header = HEADER.pack(
-        *(MAGIC, VERSION, RULES_VERSION, _key_check(graph), epoch, position, graph.order),
-        *(len(records) // RECORD, len(extras) // EXTRA, len(rest)),
-    )
-    crc = 0
-    for part in (header, records, extras, rest):
-        crc = zlib.crc32(part, crc)
-    return b"".join((header, records, extras, rest, SUM.pack(crc)))
+    """The whole snapshot at once, for a graph that is small or a caller that may wait."""
+    saving = Saving(graph, position, epoch)
+    try:
+        return b"".join(map(bytes, saving.parts()))
+    finally:
+        saving.close()
+
+
+def read(key: bytes, path: Path) -> tuple[Graph, int, int]:
+    """`load` of a file. raises OSError too. cost: 0.1 µs an id"""
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            raise SnapshotDamaged("graph snapshot: an empty file; replay the link log")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped.madvise(mmap.MADV_WILLNEED)
+    return load(key, memoryview(mapped))
 
 
 class About(msgspec.Struct, frozen=True):
@@ -86,7 +136,7 @@ def about(graph: Graph, data: bytes | memoryview) -> About:
     if len(view) != HEADER.size + count * RECORD + extra * EXTRA + length + SUM.size:
         raise SnapshotDamaged(f"graph snapshot: {len(view)} bytes do not hold {count} ids; replay the link log")
     end = len(view) - SUM.size
-    if SUM.unpack_from(view, end)[0] != zlib.crc32(view[:end]):
+    if SUM.unpack_from(view, end)[0] != checksum(0, view[:end]):
         raise SnapshotDamaged("graph snapshot: checksum differs; replay the link log")
     if _key_check(graph) != check:
         raise SnapshotDamaged("graph snapshot: made under another hash.key; put the right key back")

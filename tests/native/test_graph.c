@@ -1,4 +1,4 @@
-// sources: ids.c siphash.c pages.c graph.c
+// sources: ids.c siphash.c pages.c graph.c saving.c
 // define: PUGD_TEST_MEMORY
 /* The graph against a table of labels, while allocations fail: representatives, sizes, members, who moved, why two are
  * one, which links there are, persons taken apart; dumps that load to the same dump; and bytes of any kind as a packed batch or as records. */
@@ -123,6 +123,43 @@ static int explained(struct pugd_graph *g, int a, int b)
     return 0;
 }
 
+/* A picture of the graph, begun now and then, taken piece by piece while it changes: the dump of when it began, or lost
+ * for want of memory. */
+static struct {
+    int begun;
+    size_t bytes, taken;
+    uint8_t then[(IDS + 2 * LINKS) * PUGD_GRAPH_RECORD], piece[2 * 8192];
+} picture;
+
+static int picture_begin(struct pugd_graph *g)
+{
+    if (pugd_graph_save_begin(g)) return 0;
+    struct pugd_graph_numbers numbers = pugd_graph_statistics(g);
+    picture.begun = 1;
+    picture.taken = 0;
+    picture.bytes = numbers.ids * PUGD_GRAPH_RECORD;
+    CHECK(pugd_graph_dump(g, 0, IDS, picture.then) == numbers.ids);
+    pugd_graph_dump_extras(g, picture.then + picture.bytes);
+    picture.bytes += numbers.extras * PUGD_GRAPH_EXTRA;
+    return 0;
+}
+
+static int picture_step(struct pugd_graph *g)
+{
+    int64_t n = pugd_graph_save_next(g, picture.piece, picture.taken % 2 ? sizeof picture.piece : 8192);
+    CHECK(n >= 0 || failing_of);
+    if (n > 0) {
+        CHECK(picture.taken + (size_t)n <= picture.bytes);
+        CHECK(!memcmp(picture.piece, picture.then + picture.taken, (size_t)n));
+        picture.taken += (size_t)n;
+        return 0;
+    }
+    CHECK(n == -1 || picture.taken == picture.bytes);
+    pugd_graph_save_end(g);
+    picture.begun = 0;
+    return 0;
+}
+
 static int world(uint64_t seed, unsigned failing, int with_scatter)
 {
     uint64_t state = seed;
@@ -147,6 +184,8 @@ static int world(uint64_t seed, unsigned failing, int with_scatter)
             b = (a / span) * span + b % span;
             if (b >= IDS) b = IDS - 1;
         }
+        if (!picture.begun && order % 10 == 0) CHECK(picture_begin(g) == 0);
+        if (picture.begun && order % 40 == 7) CHECK(picture_step(g) == 0);
         uint64_t before[IDS], moved[IDS];
         uint8_t first[IDS];
         if (with_scatter && order % 200 == 0) { /* taken apart, and some of its links put back: those who stay are one again */
@@ -171,6 +210,7 @@ static int world(uint64_t seed, unsigned failing, int with_scatter)
         for (int i = 0; i < IDS; i++) before[i] = person_of(i);
         for (int i = 0; i < IDS; i++) first[i] = size_of(label[i]) == 1;
         int reserved = failing_random(&state) % 2 && !pugd_graph_reserve(g, actor[a], actor[b]);
+        reserved = reserved && !picture.begun; /* that one may allocate, and is lost where it cannot */
         unsigned of = failing_of;
         if (reserved) failing_of = 1000;
         int64_t n = as_user ? pugd_graph_user(g, actor[a], moved, IDS)
@@ -207,6 +247,8 @@ static int world(uint64_t seed, unsigned failing, int with_scatter)
         CHECK(explained(g, a, b) == 0);
     }
 
+    if (picture.begun) pugd_graph_save_end(g); /* given up halfway */
+    picture.begun = 0;
     struct pugd_graph_numbers numbers = pugd_graph_statistics(g);
     uint32_t half = numbers.ids / 2;
     CHECK(pugd_graph_dump(g, 0, half, dumps[0]) == half);

@@ -12,7 +12,14 @@ HERE = Path(__file__).parent
 NATIVE = HERE.parents[1] / "native"
 
 
-@pytest.mark.parametrize(("name", "sources"), [("test_flush", ["record.c"]), ("test_pages", ["pages.c"])])
+@pytest.mark.parametrize(
+    ("name", "sources"),
+    [
+        ("test_flush", ["record.c"]),
+        ("test_pages", ["pages.c"]),
+        ("test_saving", ["saving.c", "graph.c", "ids.c", "siphash.c", "pages.c"]),
+    ],
+)
 def test_there_is_no_race(name: str, sources: list[str], tmp_path: Path) -> None:
     program = tmp_path / name
     built = subprocess.run(
