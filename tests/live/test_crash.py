@@ -8,7 +8,10 @@ stopped, and the truth is read in ClickHouse itself:
 - every acked identify has its link, and the timelines of both its ids are one;
 - the console, before the stop, counted the same.
 
-A short plan here, three kills each. PUGD_CRASHES=20 makes it the long one; PUGD_CRASH_SEED another.
+And at named points, by a preloaded library (crash_points.c): while the journal is written, before an insert and inside
+its commit, before and after the position advances.
+
+A short plan here, three kills each, and a few points. PUGD_CRASHES=20 makes it the long one; PUGD_CRASH_SEED another.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import http.client
 import json
 import os
 import random
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -30,6 +34,14 @@ TARGETS = ("collector", "keeper", "both", "everything")
 THREADS = 4
 KILLS = int(os.environ.get("PUGD_CRASHES", "3"))
 SEED = int(os.environ.get("PUGD_CRASH_SEED", "1"))
+POINTS = (
+    *("torn-write", "before-commit", "after-commit", "before-stored"),
+    *("after-sync", "before-insert", "before-write", "after-write", "before-sync"),
+    *("before-name", "after-name", "after-stored"),
+)
+"""The first few in a short plan."""
+POINT_S = 60
+"""By then a point must have been come to."""
 PAUSE_S = (0.3, 2.5)
 """Between two kills: sometimes before the daemon is whole again."""
 
@@ -37,9 +49,11 @@ PAUSE_S = (0.3, 2.5)
 class Clients:
     """Client threads over one daemon; what each was acked."""
 
-    def __init__(self, daemon: Daemon, seed: int) -> None:
+    def __init__(self, daemon: Daemon, seed: int, far: bool = False) -> None:
         self.daemon = daemon
         self.seed = seed
+        self.far = far
+        """Some events lie months back, so that an insert has several partitions."""
         self.stopped = threading.Event()
         self.acked: set[str] = set()
         self.sent: set[str] = set()
@@ -75,6 +89,8 @@ class Clients:
             event["anonymousId" if choose.random() < 0.7 else "userId"] = anonymous
             if "userId" in event:
                 event["userId"] = user
+            if self.far and choose.random() < 0.2:
+                event["timestamp"] = f"2026-{choose.randrange(1, 7):02d}-15T12:00:00Z"
             event["properties"] = {"turn": turn, "padding": "x" * choose.randrange(400)}
             return event
 
@@ -228,3 +244,45 @@ def check_stored(daemon: Daemon, clients: Clients) -> int:
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_acked_event_is_stored_once(target: str, tmp_path: Path) -> None:
     print(crash(tmp_path, target, KILLS, SEED))
+
+
+def test_killed_at_named_points(tmp_path: Path) -> None:
+    library = tmp_path / "crash_points.so"
+    source = Path(__file__).with_name("crash_points.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    arm = tmp_path / "arm"
+    daemon = Daemon(
+        tmp_path,
+        LD_PRELOAD=str(library),
+        CRASH_ARM=str(arm),
+        CRASH_TMP=f"{tmp_path}/data/tmp/",
+        PUGD_JOURNAL_FILE_BYTES_MAX=str(1 << 20),
+    )
+    choose = random.Random(SEED)
+    came: list[str] = []
+    try:
+        daemon.start()
+        clients = Clients(daemon, SEED, far=True)
+        clients.start()
+        for number in range(max(KILLS, 4)):
+            point = POINTS[number % len(POINTS)]
+            armed = arm.with_suffix(".new")
+            armed.write_text(f"{point} {choose.randint(1, 3)}\n")
+            armed.replace(arm)
+            deadline = time.monotonic() + POINT_S
+            while arm.exists():
+                assert time.monotonic() < deadline, f"nobody came to {point}:\n{daemon.said()}"
+                time.sleep(0.02)
+            came.append(point)
+            if choose.random() < 0.7:
+                daemon.wait_ready()
+        clients.stop()
+        assert not clients.faults, clients.faults[:5]
+        daemon.wait_ready()
+        wait_caught_up(daemon)
+        check_console(daemon, clients)
+        assert daemon.stop() == 0, daemon.said()
+        events = check_stored(daemon, clients)
+    finally:
+        daemon.destroy()
+    print(f"{len(came)} points, {len(clients.acked):,} acked events, {events:,} stored, each once")
