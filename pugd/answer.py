@@ -109,8 +109,10 @@ class _Found(msgspec.Struct, frozen=True):
     members: Located
     person: Person
     left_out: LeftOut
-    linked: bool
-    """Some of its actors stand, or stood, in `person_of`."""
+    found: Sequence[tuple[int, int, Sequence[int]]]
+    """What `locating` said of its actors, and of those that once were."""
+    looked: set[int]
+    """The persons whose actors those are."""
 
 
 T = TypeVar("T")
@@ -178,7 +180,7 @@ class Answer:
     async def _people(self, question: People, asked_at: str, stored_until: str | None) -> PeopleAnswer:
         page = people.shape_page(question, await self._run(people.plan_page(question)))
         found = await self._run(locating(question.project, page.persons, page.place)) if page.persons else []
-        members = located(page.persons, [(actor, person) for actor, person in found])
+        members = located(page.persons, found)
         persons, _ = await self._known(question.project, members.values(), IDS_IN_LISTS_MAX, question.as_of)
         listed = [persons[person] for person in page.persons if person in persons]
         return PeopleAnswer(
@@ -193,7 +195,7 @@ class Answer:
     async def _timeline(self, question: Timeline, asked_at: str, stored_until: str | None) -> TimelineAnswer:
         one = await self._one(question.project, question.actor, question.as_of)
         actors = one.members.actors
-        taken_out = await self._taken_out(question.project, actors) if one.linked else []
+        taken_out = await self._taken_out(question.project, one)
         found = await self._run(timeline.plan_entries(question, actors, taken_out))
         page, following = timeline.shape_entries(question, found)
         history = timeline.plan_history(question.project, actors, page)
@@ -202,9 +204,17 @@ class Answer:
             one.person, entries, following, asked_at, one.left_out, _as_of(question.as_of), stored_until
         )
 
-    async def _taken_out(self, project: int, actors: Sequence[int]) -> list[int]:
+    async def _taken_out(self, project: int, one: _Found) -> list[int]:
         """Places in the link log of the entries that took somebody else out of this person."""
-        found = await self._run(links.plan_taken_out(project, actors))
+        actors = one.members.actors
+        own = set(actors)
+        others = {actor for actor, _, _ in one.found}
+        if more := {person for actor, _, ever in one.found if actor in own for person in ever} - one.looked:
+            others.update(actor for (actor,) in await self._run(links.plan_sharing(project, more)))
+        others -= own
+        if not others:
+            return []
+        found = await self._run(links.plan_taken_out(project, others))
         if not found:
             return []
         persons = await self._run(links.plan_persons(project, {*actors, *(out for _, out in found)}))
@@ -299,7 +309,7 @@ class Answer:
 
     async def _one(self, project: int, actor: int, as_of: int | None = None) -> _Found:
         found = await self._run(locating(project, [actor]))
-        members = located([actor], [(at, person) for at, person in found])
+        members = located([actor], found)
         persons, left_out = await self._known(project, members.values(), None, as_of)
         one = members[actor]
         if one.person not in persons:
@@ -307,7 +317,7 @@ class Answer:
                 "not_found",
                 f"Nobody was seen as {person_text(actor)} yet. Look for people with GET /v1/people?search=…",
             )
-        return _Found(one, persons[one.person], left_out, bool(found))
+        return _Found(one, persons[one.person], left_out, found, {actor, one.person})
 
     async def _known(
         self, project: int, members: Iterable[Located], ids_max: int | None, as_of: int | None = None

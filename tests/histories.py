@@ -112,9 +112,12 @@ class History:
         if user:
             self._propose(Proposal(self.project, "identify", anonymous, user), common)
 
-    def alias(self, previous: str, new: str, *, at: int, secret: bool = False, event_id: str | None = None) -> None:
+    def alias(
+        self, previous: str, new: str, *, at: int, secret: bool = False, user: bool = True, event_id: str | None = None
+    ) -> None:
+        """`user`: the new id stands in a user id field."""
         common = self._common(at, None, event_id)
-        self._propose(Proposal(self.project, "alias", previous, new, secret), common)
+        self._propose(Proposal(self.project, "alias", previous, new, secret, user), common)
 
     def by_hand(self, call: str, a: str, b: str, *, at: int) -> Outcome:
         """`merge` or `unlink`, as the console asks for it."""

@@ -3,8 +3,9 @@
 An entry is read by its place, which is what the collector's graph knows it by, or by its actors, on either side.
 
 An id that was taken out of its person stands alone in its entry (`b` is 0), which belongs to the history of all who
-were one person with it until then, whoever they are now: `plan_taken_out` finds the entries that may be meant, and
-`left`, from `person_of` as it was just before each, those that are.
+were one person with it until then, whoever they are now. Of the others who ever shared a person with somebody's actors
+(`plan_sharing`; nearly always nobody), `plan_taken_out` finds such entries, and `left`, from `person_of` as it was just
+before each, tells which are meant.
 """
 
 from __future__ import annotations
@@ -121,22 +122,16 @@ def _fields(row: Sequence[Any]) -> dict[str, Any]:
 # Who was taken out.
 
 
-def plan_taken_out(project: int, actors: Sequence[int]) -> Plan:
-    """Entries that took one id out of a person that some of these actors may have belonged to: (place, the id's actor).
-    Those of the actors' own are not among them: their entries name them."""
-    shared = sql(
-        "SELECT actor $rows",
-        rows=rows("person_of", project, [sql("person IN ($persons)", persons=_persons_ever(project, actors))]),
-    )
-    conditions = [
-        sql("call = 'unlink' AND b = 0 AND refused = ''"),
-        sql("a IN ($shared) AND NOT $own", shared=shared, own=among(sql("a"), actors)),
-    ]
-    return plan(sql("SELECT `order`, a $rows", rows=rows("links", project, conditions)))
+def plan_sharing(project: int, persons: Iterable[int]) -> Plan:
+    """Actors that ever belonged to one of these persons."""
+    condition = among(sql("person"), sorted(persons))
+    return plan(sql("SELECT DISTINCT actor $rows", rows=rows("person_of", project, [condition])))
 
 
-def _persons_ever(project: int, actors: Sequence[int]) -> Sql:
-    return sql("SELECT person $rows", rows=rows("person_of", project, [among(sql("actor"), actors)]))
+def plan_taken_out(project: int, others: Iterable[int]) -> Plan:
+    """Entries that took one of these out of its person: (place, actor)."""
+    alone = sql("call = 'unlink' AND b = 0 AND refused = ''")
+    return plan(sql("SELECT `order`, a $rows", rows=rows("links", project, [among(sql("a"), sorted(others)), alone])))
 
 
 def plan_persons(project: int, actors: Iterable[int]) -> Plan:

@@ -64,9 +64,10 @@ def mapping(project: int, place: Sql, conditions: Iterable[Sql] = ()) -> Sql:
 
 
 def locating(project: int, actors: Sequence[int], place: int | None = None) -> Plan:
-    """Which persons do these actors belong to, and which actors have those persons?
+    """Which persons do these actors belong to, and which actors have those persons, or had?
 
     `place`  where an earlier statement of the same question stood in the link log; None: now
+    returns  rows of (actor, its person, all persons that it ever belonged to)
     """
     given = bound("Array(UInt64)", list(actors))
     at = newest(project) if place is None else bound("UInt64", place)
@@ -79,16 +80,16 @@ def locating(project: int, actors: Sequence[int], place: int | None = None) -> P
     condition = sql("actor IN ($ever UNION ALL SELECT arrayJoin($given))", ever=ever, given=given)
     return plan(
         sql(
-            "WITH $at AS place SELECT actor, person FROM $mapping AS present",
+            "WITH $at AS place SELECT actor, argMax(person, version), groupUniqArray(person) $rows GROUP BY actor",
             at=at,
-            mapping=mapping(project, sql("place"), [condition]),
+            rows=rows("person_of", project, [sql("version <= place"), condition]),
         )
     )
 
 
-def located(actors: Sequence[int], found: Iterable[tuple[int, int]]) -> dict[int, Located]:
+def located(actors: Sequence[int], found: Iterable[tuple[int, int, Sequence[int]]]) -> dict[int, Located]:
     """Each of the actors asked for → its person, with all its actors. One that stands nowhere is its own person."""
-    present = dict(found)
+    present = {actor: person for actor, person, _ in found}
     members: dict[int, set[int]] = {}
     for actor, person in present.items():
         members.setdefault(person, {person}).add(actor)

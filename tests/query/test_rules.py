@@ -95,6 +95,56 @@ async def test_both_identified_stay_two_and_both_timelines_say_so():
         assert "both_identified" in [entry.refused for entry in found.entries if entry.type == "link"]
 
 
+async def links_of(history: History, answer: Answer, distinct_id: str) -> list[tuple]:
+    question = Timeline(project=history.project, actor=history.actor(distinct_id), order="asc")
+    found = await answer.timeline(question)
+    return [(entry.call, entry.a, entry.b) for entry in found.entries if entry.type == "link"]
+
+
+async def test_who_was_taken_out_stands_with_all_who_were_left_whoever_they_are_now():
+    history = History(next(_projects))
+    for number, name in enumerate(("hub", "left", "right", "far")):
+        history.track("page_view", anonymous=name, at=BEGAN + number)
+    history.alias("left", "hub", at=BEGAN + 10, user=False)
+    history.alias("hub", "right", at=BEGAN + 11, user=False)
+    history.alias("right", "far", at=BEGAN + 12, user=False)
+    history.by_hand("unlink", "hub", "", at=BEGAN + 20)
+    # Since then each has another person id than the one that they had in common.
+    history.identify("ann", "left", at=BEGAN + 30)
+    history.identify("bob", "far", at=BEGAN + 31)
+    history.by_hand("unlink", "far", "", at=BEGAN + 40)
+    answer = await asked(history)
+    out, later = ("unlink", "hub", None), ("unlink", "far", None)
+    assert await links_of(history, answer, "ann") == [("alias", "left", "hub"), out, ("identify", "left", "ann")]
+    assert await links_of(history, answer, "hub") == [("alias", "left", "hub"), ("alias", "hub", "right"), out]
+    assert await links_of(history, answer, "right") == [
+        ("alias", "hub", "right"), ("alias", "right", "far"), out, later,
+    ]  # fmt: skip
+    assert await links_of(history, answer, "bob") == [("identify", "far", "bob"), later]
+    assert await links_of(history, answer, "far") == [
+        ("alias", "right", "far"), out, ("identify", "far", "bob"), later,
+    ]  # fmt: skip
+
+
+async def test_a_user_id_that_was_unlinked_is_one_and_its_traits_go_with_it():
+    history = History(next(_projects))
+    history.identify("ann", "phone", at=BEGAN, traits=[("plan", "set", '"pro"'), ("visits", "add", "2")])
+    history.identify("", "phone", at=BEGAN + 1, traits=[("plan", "set", '"free"'), ("visits", "add", "3")])
+    assert (await person(history, "ann"))["traits"] == {"plan": "free", "visits": 5}
+    history.by_hand("unlink", "phone", "ann", at=BEGAN + 2)
+    for name, kind, traits in (
+        ("ann", "user", {"plan": "pro", "visits": 2}),
+        ("phone", "anonymous", {"plan": "free", "visits": 3}),
+    ):
+        found = await person(history, name)
+        assert [(one["id"], one["kind"]) for one in found["ids"]] == [(name, kind)]
+        assert found["traits"] == traits
+        assert found["id"] == f"p_{history.actor(name):016x}"
+    history.by_hand("merge", "ann", "phone", at=BEGAN + 3)
+    assert (await person(history, "phone"))["traits"] == {"plan": "free", "visits": 5}
+    assert (await person(history, "phone"))["last_seen"] == "2023-11-14T22:13:20.001Z"
+
+
 async def test_set_once_counts_from_the_earliest_and_gives_way_to_set():
     history = History(next(_projects))
     history.identify("ann", at=BEGAN + 1, traits=[("source", "set_once", '"ad"')])

@@ -288,7 +288,7 @@ async def test_refusals(said, id_, limit):
     ]  # fmt: skip
 
 
-@settings(TRIES, max_examples=12)
+@settings(TRIES, max_examples=8)
 @given(st.lists(calls, min_size=5, max_size=25))
 async def test_a_chain_leads_from_one_id_to_the_other(said):
     history = made(said)
