@@ -39,8 +39,8 @@ from pugd.edge.http import Bounds, Edge, EdgeStatistics
 from pugd.edge.inflate import inflate
 from pugd.edge.response import Refused, refusal_response, response, retry_after_s, status_of
 from pugd.edge.udp import Datagrams
-from pugd.errors import JournalFullError
-from pugd.identity import rules, snapshot
+from pugd.errors import JournalError, JournalFullError
+from pugd.identity import duplicates, remembered, rules, snapshot
 from pugd.identity.duplicates import RecentIds, RecentIdsStatistics
 from pugd.identity.graph import Graph, GraphStatistics
 from pugd.journal.reader import Reader
@@ -54,8 +54,10 @@ KEYS_INTERVAL_S = 1.0
 UPKEEP_INTERVAL_S = 2.0
 SNAPSHOT_INTERVAL_S = 60.0
 LINKS_PAGE = 10_000
-REMEMBERED_BYTES = 512 * 1024 * 1024
-"""Journal files that are kept beyond what is stored, to relearn recent event ids from after a restart."""
+SPAN_BYTES = 16 * 1024 * 1024
+"""Of the journal, read at once to learn event ids."""
+KEPT_BYTES = 512 * 1024 * 1024
+"""Journal files that are kept beyond what is stored: for an operator, whose ClickHouse may lose rows."""
 
 SUCCESS = response(200, b'{"success":true}')
 
@@ -212,6 +214,7 @@ class Collector:
         ) as writer:
             reader = Reader(directory.journal, epoch=origin.epoch)
             self._writer = writer
+            self._remembered = remembered.Remembered(directory.recent, origin.epoch)
             self._recent = self._relearn(reader)
             self._graph = await self._recover_graph(reader)
             minted = mint(origin)
@@ -282,13 +285,22 @@ class Collector:
     # -- recovery ------------------------------------------------------------------------------------------------------
 
     def _relearn(self, reader: Reader) -> RecentIds:
-        """The ids of recent events, from what the journal still holds."""
-        config = self._config
+        """The ids of recent events, from what deleted journal files left and what the journal holds."""
+        config, now = self._config, time.time_ns() // 1_000_000
         recent = RecentIds(self._key, config.duplicate_window_s * 1000, config.duplicate_bytes_max)
-        position, end = self._writer.statistics().oldest, self._writer.flushed
-        while (span := reader.read(position, end, 16 * 1024 * 1024)) is not None:
+        oldest, end = self._writer.statistics().oldest, self._writer.flushed
+        span = reader.read(oldest, end, SPAN_BYTES)
+        first = duplicates.digest(self._key, span.data, span.position).received_first if span is not None else 0
+        self._remembered.teach(recent, oldest, first or now)
+        unread = 0
+        while span is not None:
             recent.add_rows(span.data, span.position)
-            position = span.end
+            if _unread(reader) > unread:
+                # Their ids are not known: events from before may come again, and are looked up.
+                unread = _unread(reader)
+                last = duplicates.digest(self._key, span.data, span.position).received_last
+                recent.missing((last or now) + remembered.DAY_MS)
+            span = reader.read(span.end, end, SPAN_BYTES)
         return recent
 
     async def _recover_graph(self, reader: Reader) -> Graph:
@@ -373,12 +385,39 @@ class Collector:
                 await self._snapshot()
                 written_at = trio.current_time()
             stored = stored_position(self._directory.stored, self._origin.epoch)
-            keep = self._writer.position - min(REMEMBERED_BYTES, self._config.journal_bytes_max // 4)
+            keep = self._writer.position - min(KEPT_BYTES, self._config.journal_bytes_max // 4)
             if self._writer.left < self._config.journal_bytes_max // 4:
-                keep = stored  # rather forget ids early than refuse events
+                keep = stored
                 if self._snapshot_position < stored:
                     await self._snapshot()
-            self._writer.delete_before(max(0, min(stored, keep, self._snapshot_position)))
+            await self._delete_before(max(0, min(stored, keep, self._snapshot_position)))
+
+    async def _delete_before(self, position: int) -> None:
+        """Delete journal files; what they held of event ids is remembered first."""
+        if gone := self._writer.deletable(position):
+            await trio.to_thread.run_sync(self._remember, gone)
+            self._writer.delete_before(gone[-1][1])
+
+    def _remember(self, gone: list[tuple[int, int]]) -> None:
+        now, config = time.time_ns() // 1_000_000, self._config
+        try:
+            for start, end in gone:
+                reader = Reader(self._directory.journal, epoch=self._origin.epoch)
+                digests: list[duplicates.Digest] = []
+                position = start
+                while (span := reader.read(position, end, SPAN_BYTES)) is not None:
+                    digests.append(duplicates.digest(self._key, span.data, span.position))
+                    position = span.end
+                reader.close()
+                first = min((one.received_first for one in digests if one.received_first), default=now)
+                last = max((one.received_last for one in digests), default=0)
+                self._remembered.keep(
+                    start, end, [one.ids for one in digests], first, last, damaged=_unread(reader) > 0
+                )
+            self._remembered.trim(now, config.duplicate_window_s * 1000, config.duplicate_bytes_max)
+        except (OSError, JournalError) as error:
+            # Room is needed more: what is not remembered is looked up after the next start.
+            log.error("event ids of deleted journal files are not remembered: %s", error)
 
     async def _snapshot(self, *, anew: bool = False) -> None:
         """Write the graph, if it has changed, or `anew` in any case, as it is now; once what it holds is flushed.
@@ -508,6 +547,12 @@ def _arguments(asked: Mapping[str, Any], type_: type[Arguments]) -> Arguments:
         if len(text.encode()) > segment.ID_BYTES_MAX:
             raise commands.CommandError(f"{name} is longer than {segment.ID_BYTES_MAX} bytes", errors.INVALID_ID)
     return given
+
+
+def _unread(reader: Reader) -> int:
+    """How often it met bytes or positions that are no rows."""
+    statistics = reader.statistics()
+    return statistics.gaps + statistics.damages
 
 
 def _links(reader: Reader, position: int, until: int) -> Iterator[LinkRow]:

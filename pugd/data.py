@@ -43,6 +43,7 @@ class DataDirectory:
         self.journal = self.path / "journal"
         self.flushed = self.path / "flushed"
         self.stored = self.path / "stored"
+        self.recent = self.path / "recent"
         self.keys = self.path / "keys.json"
         self.graph_snapshot = self.path / "graph.snapshot"
         self.clickhouse = self.path / "clickhouse"

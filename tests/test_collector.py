@@ -24,7 +24,7 @@ from pugd.data import DataDirectory, write_parts
 from pugd.errors import JournalError
 from pugd.identity import snapshot
 from pugd.journal.reader import Reader
-from pugd.model import LINK, MERGE, LinkRow, MergeRow
+from pugd.model import LINK, MERGE, OLD_EVENT, EventRow, LinkRow, MergeRow
 from pugd.process import Sockets, Status
 
 
@@ -338,3 +338,45 @@ async def test_a_snapshot_that_is_lost_leaves_the_old_one(tmp_path: Path, monkey
         assert made.directory.graph_snapshot.read_bytes() == old
         await made.collector._snapshot()
         assert made.directory.graph_snapshot.read_bytes() != old
+
+
+def track(number: int, **fields: Any) -> dict[str, Any]:
+    return {"type": "track", "event": "e", "anonymousId": "a", "messageId": f"m-{number}", **fields}
+
+
+async def test_event_ids_outlive_their_journal_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are deleted as soon as they are stored; then kills in a row. What was sent before is known each time."""
+    monkeypatch.setattr("pugd.collector.KEPT_BYTES", 0)
+    monkeypatch.setattr("pugd.collector.UPKEEP_INTERVAL_S", 0.02)
+    monkeypatch.setattr("pugd.collector.SNAPSHOT_INTERVAL_S", 0.0)
+    sent = 0
+    now = time.time()
+    for turn in range(4):
+        async with running(tmp_path, journal_file_bytes_max=1 << 20) as made:
+            again = [track(number) for number in range(sent)]
+            for at in range(0, sent, 500):
+                await made.send(*again[at : at + 500])
+            assert made.collector._accept.statistics().duplicates == sent
+            assert made.collector._recent.statistics().lost_ms == 0
+            for _ in range(4):
+                padded = {"properties": {"text": "x" * 600}}
+                await made.send(*(track(number, **padded) for number in range(sent, sent + 500)))
+                sent += 500
+            for _ in range(400):
+                position, epoch = made.collector._writer.flushed, made.directory.origin().epoch
+                made.directory.stored.write_text(f"{position} {epoch} 0\n")
+                if made.collector._writer.statistics().files == 1:
+                    break
+                await trio.sleep(0.02)
+            statistics = made.collector._writer.statistics()
+            assert statistics.files == 1
+            assert statistics.oldest > turn << 20
+    assert len(list(made.directory.recent.iterdir())) >= 4
+    # Without what they left behind, the collector says that it does not know.
+    for path in made.directory.recent.iterdir():
+        path.unlink()
+    async with running(tmp_path, journal_file_bytes_max=1 << 20) as made:
+        said = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(now))
+        await made.send(*(track(number, timestamp=said) for number in range(500)))
+        assert made.collector._accept.statistics().duplicates == 0
+        assert {row.event_id for row in made.rows(OLD_EVENT, EventRow)} == {f"m-{number}" for number in range(500)}

@@ -287,6 +287,11 @@ class Writer:
         self._raise_if_failed()
         return self.flushed
 
+    def deletable(self, position: int) -> list[tuple[int, int]]:
+        """The files that `delete_before` would delete: where each begins and ends, oldest first."""
+        gone = files.deletable(self._starts, position)
+        return list(zip(gone, self._starts[1:], strict=False))
+
     def delete_before(self, position: int) -> int:
         """Delete the files that hold only positions before `position`, never the last one. returns how many."""
         gone = files.deletable(self._starts, position)

@@ -501,8 +501,8 @@ class Place(PurePosixPath):
                 raise
 
     def stat(self) -> Any:
-        number = self.disk.file(self._here()).number
-        return SimpleNamespace(st_ino=number, st_mtime_ns=number)
+        file = self.disk.file(self._here())
+        return SimpleNamespace(st_ino=file.number, st_mtime_ns=file.number, st_size=len(file.data))
 
     def open(self, mode: str) -> Opened:
         flags = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "xb": os.O_RDWR | os.O_CREAT | os.O_EXCL}[mode]

@@ -23,6 +23,7 @@ FLAVOURS = (
     Trouble(full=6, bytes_max=40_000, file_bytes_max=3000),
     Trouble(rot=12, pause_s=0.4, kill=6),
     Trouble(clients=6, requests=30, file_bytes_max=700, seconds=10.0),
+    Trouble(clients=4, requests=40, journal_bytes_max=40_000, file_bytes_max=2000, kill=20, power=6),
 )
 WHATS = (
     *(("kill", False), ("kill-after", False), ("torn-kill", False)),

@@ -28,6 +28,8 @@ from simulation.network import KEY, Client, Edge, Network
 import pugd.collector
 import pugd.data
 import pugd.drain
+import pugd.identity.remembered
+import pugd.identity.snapshot
 import pugd.journal.reader
 import pugd.journal.writer
 import pugd.quarantine
@@ -142,6 +144,8 @@ class World:
             (pugd.journal.writer, {"lib": None}),
             (pugd.journal.reader, {"os": system, "mmap": Mmap(self.disk)}),
             (pugd.quarantine, {"os": system}),
+            (pugd.identity.remembered, {"os": system}),
+            (pugd.identity.snapshot, {"read": _read_snapshot}),
             (pugd.drain, {"os": system, "time": clock, "random": chance, "secrets": hidden}),
             (pugd.collector, {"os": system, "Edge": Edge, "commands": asked, "time": clock}),
             (pugd.collector, {"keep_freed_memory": lambda: None}),
@@ -384,6 +388,11 @@ class World:
         )
         self.drain = drain
         await drain.run()
+
+
+def _read_snapshot(key: bytes, path: Any) -> Any:
+    """The real one maps the file."""
+    return pugd.identity.snapshot.load(key, path.read_bytes())
 
 
 class _Status:
