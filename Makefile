@@ -32,8 +32,10 @@ demo: $(BUILT)  ## send one visitor's story to the running pugd and print the ti
 test: $(TESTED) $(BUILT)  ## run every test against the real engines
 	@exec $(PY) -m pytest
 
-soak: $(TESTED) $(BUILT)  ## SEEDS=N: N runs of everything simulated, over failing disks, networks and engines
-	@PYTHONPATH=.:tests exec $(PY) -m simulation.soak $(or $(SEEDS),100) $(or $(FIRST),1)
+soak: $(TESTED) $(BUILT)  ## for long: SEEDS=N runs of everything simulated, OPS=N operations of identity; alone, some of both
+	@$(if $(OPS),:,PYTHONPATH=.:tests $(PY) -m simulation.soak $(or $(SEEDS),100) $(or $(FIRST),1))
+	@$(if $(SEEDS),:,$(PY) tests/identity/soak.py --operations $(or $(OPS),100000) --hypothesis $(or $(EXAMPLES),200) \
+		$(if $(SEED),--seed $(SEED)))
 
 check: $(TESTED) $(BUILT)  ## format, lint and types
 	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy
