@@ -195,6 +195,12 @@ struct table {
     int64_t month_begin, month_end; /* of the last row's month, in ms */
 };
 
+struct put_by {
+    const uint8_t *row;
+    size_t length;
+    uint64_t position;
+};
+
 struct owned {
     struct pugd_piece *pieces;
     uint8_t **buffers;
@@ -211,6 +217,7 @@ struct pugd_columns {
     struct buffer blocks; /* struct pugd_block each */
     struct buffer owned;  /* struct owned each, one a block */
     struct buffer faults; /* struct pugd_fault each */
+    struct buffer put_by; /* struct put_by each: rows of months that the open block has no room for */
     struct table *of_kind[KINDS];
 };
 
@@ -375,6 +382,7 @@ void pugd_columns_close(struct pugd_columns *c)
     pugd_free(c->owned.data);
     pugd_free(c->blocks.data);
     pugd_free(c->faults.data);
+    pugd_free(c->put_by.data);
     pugd_free(c->collector);
     pugd_free(c->tables);
     pugd_free(c);
@@ -725,11 +733,36 @@ static int add_rows(struct pugd_columns *c, const uint8_t *payload, size_t lengt
         if (t->rows && (t->rows == c->limits.rows_max || t->bytes + bytes > c->limits.bytes_max) && finish_block(c, t))
             return -1;
         if (t->spec.month >= 0 && month_is_too_many(c, t, ms)) {
-            if (finish_block(c, t)) return -1;
-            month_is_too_many(c, t, ms);
+            struct put_by row = {begin, (size_t)bytes, here};
+            if (buffer_reserve(&c->put_by, sizeof row)) return -1;
+            memcpy(c->put_by.data + c->put_by.length, &row, sizeof row);
+            c->put_by.length += sizeof row;
+            continue;
         }
         if (append_row(c, t, values, here)) return -1;
         t->bytes += bytes;
+    }
+    return 0;
+}
+
+/* The rows put by, each time as many months of them as a block may have. */
+static int add_put_by(struct pugd_columns *c)
+{
+    while (c->put_by.length) {
+        struct buffer rows = c->put_by;
+        c->put_by = (struct buffer){0};
+        int failed = 0;
+        for (uint32_t i = 0; i < c->count && !failed; i++) {
+            c->tables[i].skip_at = 0; /* positions begin anew */
+            failed = c->tables[i].spec.month >= 0 && finish_block(c, &c->tables[i]);
+        }
+        for (size_t at = 0; at < rows.length && !failed; at += sizeof(struct put_by)) {
+            struct put_by row;
+            memcpy(&row, rows.data + at, sizeof row);
+            failed = add_rows(c, row.row, row.length, row.position);
+        }
+        pugd_free(rows.data);
+        if (failed) return -1;
     }
     return 0;
 }
@@ -746,7 +779,7 @@ int pugd_columns_add(struct pugd_columns *c, const uint8_t *data, size_t length,
         if (add_rows(c, data + at + PUGD_RECORD_HEADER, payload, position + at + PUGD_RECORD_HEADER)) return -1;
         at += PUGD_RECORD_HEADER + (size_t)payload;
     }
-    return 0;
+    return add_put_by(c);
 }
 
 int pugd_columns_finish(struct pugd_columns *c)

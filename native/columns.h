@@ -6,8 +6,10 @@
  * trace in any column. It is reported with its position and passed over; a row whose end cannot be found costs the rest
  * of its record. A missing trailing field is the type's default, a field past the last one known is passed over.
  *
- * A block is cut before the row that would make it longer than `rows_max` rows or `bytes_max` journal bytes, or that
- * would bring in month number `months_max + 1` (tables are partitioned by month, and one insert may touch only so many).
+ * A block is cut before the row that would make it longer than `rows_max` rows or `bytes_max` journal bytes. A row that
+ * would bring in month number `months_max + 1` (tables are partitioned by month, and one insert may touch only so many)
+ * is put by; what was put by makes blocks of its own at the end of its span, so events of any times, in any order, make
+ * few blocks: one for each months_max months that a span has.
  *
  * A Native block, as HTTP clients without client_protocol_version send it (no block info, no serialization byte):
  *

@@ -355,7 +355,7 @@ class Drain:
     ) -> list[columns.Block]:
         """The blocks of old events' rows, but for rows that ClickHouse holds from another time they were sent."""
         begun = time.monotonic()
-        positions = [position for block in blocks for position in block.positions]
+        positions = sorted(position for block in blocks for position in block.positions)
         judged = await self._judge(span, table, positions)
         for position in judged.reused:
             why = "event_id_reused: its event id was used before, under another name"
@@ -427,7 +427,7 @@ class Drain:
     async def _every(self, span: Span, table: Table) -> list[int]:
         """The positions of a table's rows in a span."""
         built = await self._build(span, (table,), {})
-        return [position for block in built.blocks for position in block.positions]
+        return sorted(position for block in built.blocks for position in block.positions)
 
     async def _present(self, table: Table, span: Span, row: Quarantined | None = None) -> array[int]:
         """Positions of the span's rows that ClickHouse holds, ascending, each once. `row`: whose origin counts instead

@@ -1,8 +1,9 @@
 """Face of native/columns: records of journal rows → ClickHouse Native blocks, one pass over all tables.
 
 A row goes to the table that takes its kind. A row that cannot be stored (damaged, of an unknown kind, a field of
-another type, a number its column cannot hold) is a `Fault` with its position and bytes, never an exception. Blocks of
-one table ascend in position, and hold between them every row that was neither left out nor faulty, once.
+another type, a number its column cannot hold) is a `Fault` with its position and bytes, never an exception. Positions
+ascend in a block. The blocks of one table hold between them every row that was neither left out nor faulty, once; they
+ascend too, but for rows of more months than a block may touch, which follow in blocks of their own.
 
 The GIL is released during the pass. About 0.3 µs a row (bench/bench_columns.py).
 """
@@ -103,7 +104,7 @@ class Block:
 
 
 class Built(msgspec.Struct, frozen=True):
-    """Blocks in the order in which they were full; those of one table ascend."""
+    """Blocks in the order in which they were full."""
 
     blocks: list[Block]
     faults: list[Fault]

@@ -299,7 +299,7 @@ def test_a_block_is_cut_by_rows_bytes_and_months():
     encoded = [encode((1, 1, 1, time)) for time in times]
     span = Span(record(encoded, 0, checksum=False), 0)
     built = build([span], (EVENTS,), collector="c", epoch=1)
-    assert [block.rows for block in built.blocks] == [50, 50, 25]
+    assert [block.rows for block in built.blocks] == [55, 50, 20]
     same = [encode((1, 1, 1, 1_700_000_000_000 + n)) for n in range(1000)]
     built = build([Span(record(same, 0, checksum=False), 0)], (EVENTS,), collector="c", epoch=1)
     assert [block.rows for block in built.blocks] == [1000]
@@ -315,16 +315,31 @@ def test_months_are_those_of_the_calendar(times, months_max):
     encoded = [encode((1, 1, 1, time)) for time in times]
     span = Span(record(encoded, 0, checksum=False), 0)
     built = build([span], (EVENTS,), collector="c", epoch=1, months_max=months_max)
-    want, open_months, rows_ = [], set(), 0
-    for time in times:
+    of_month: dict[tuple[int, int], list[int]] = {}  # in the order in which months are met
+    for position, time in zip(positions(encoded, 0), times, strict=True):
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time)
-        month = (moment.year, moment.month)
-        if month not in open_months and len(open_months) == months_max:
-            want.append(rows_)
-            open_months, rows_ = set(), 0
-        open_months.add(month)
-        rows_ += 1
-    assert [block.rows for block in built.blocks] == [*want, rows_]
+        of_month.setdefault((moment.year, moment.month), []).append(position)
+    months = list(of_month.values())
+    chunks = [months[n : n + months_max] for n in range(0, len(months), months_max)]
+    assert [list(block.positions) for block in built.blocks] == [sorted(itertools.chain(*chunk)) for chunk in chunks]
+
+
+def test_events_of_all_months_in_any_order_make_few_blocks():
+    """Three spans of 2,000 events over 55 years, in no order; some are left out."""
+    from pugd.tables import EVENTS
+
+    draw = random.Random(1)
+    spans, places, at = [], [], 4096
+    for _ in range(3):
+        encoded = [encode((1, 1, 1, draw.randrange(1_750_000_000_000))) for _ in range(2000)]
+        spans.append(Span(record(encoded, at, checksum=False), at))
+        places += positions(encoded, at)
+        at += len(spans[-1].data)
+    skip = array("Q", places[::7])
+    built = build(spans, (EVENTS,), collector="c", epoch=1, skip={"events": skip})
+    assert sorted(position for block in built.blocks for position in block.positions) == sorted({*places} - {*skip})
+    assert all(list(block.positions) == sorted(block.positions) for block in built.blocks)
+    assert len(built.blocks) <= 3 * 14
 
 
 def test_nothing_gives_nothing():

@@ -255,17 +255,17 @@ static long run(uint64_t position)
     long rows = done;
     if (!done) {
         size_t blocks, faults;
-        uint64_t last[2] = {0, 0};
         const struct pugd_block *b = pugd_columns_blocks(c, &blocks);
         const struct pugd_fault *f = pugd_columns_faults(c, &faults);
         for (size_t i = 0; i < blocks; i++) {
+            uint64_t last = 0;
             read_block(&b[i], &limits);
             rows += b[i].rows;
             for (uint32_t r = 0; r < b[i].rows; r++) {
                 uint64_t place = b[i].positions[r];
-                CHECK(place > last[b[i].table] && place >= limits.from && place < limits.until);
+                CHECK(place > last && place >= limits.from && place < limits.until);
                 CHECK(pugd_row_length(journal + (place - position), journal_length - (place - position)));
-                last[b[i].table] = place;
+                last = place;
                 for (size_t s = 0; b[i].table == 1 && s < tables[1].skip_count; s++) CHECK(skip[s] != place);
             }
         }
