@@ -635,6 +635,19 @@ int pugd_graph_persons_many(const struct pugd_graph *g, const uint8_t *packed, s
     return mp_left(&m) ? -1 : 0;
 }
 
+void pugd_graph_find_many(const struct pugd_graph *g, const uint64_t *actors, uint32_t count, uint64_t *persons,
+                          uint32_t *handles)
+{
+    for (uint32_t start = 0; start < count; start += BLOCK) {
+        uint32_t n = count - start < BLOCK ? count - start : BLOCK, *handle = handles + start;
+        pugd_ids_find_many(&g->ids, actors + start, n, handle);
+        for (uint32_t i = 0; i < n; i++)
+            if (handle[i]) __builtin_prefetch(id_at(g, id_at(g, handle[i])->person));
+        for (uint32_t i = 0; i < n; i++)
+            persons[start + i] = handle[i] ? id_at(g, id_at(g, handle[i])->person)->actor : actors[start + i];
+    }
+}
+
 static uint8_t *write32(uint8_t *out, uint32_t v)
 {
     for (int i = 0; i < 4; i++) *out++ = (uint8_t)(v >> (8 * i));

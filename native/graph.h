@@ -119,6 +119,10 @@ int64_t pugd_graph_resolve_many(const struct pugd_graph *graph, const uint8_t *p
 int pugd_graph_persons_many(const struct pugd_graph *graph, const uint8_t *packed, size_t length, uint32_t count,
                             uint64_t *persons);
 
+/* The same of actors, and their handles, 0 where there is none. */
+void pugd_graph_find_many(const struct pugd_graph *graph, const uint64_t *actors, uint32_t count, uint64_t *persons,
+                          uint32_t *handles);
+
 /* Records of the ids [from, from + count), counted from 0: actor, person, next, size or proof, rank, order,
  * little-endian. returns how many were written. The extra links: two handles, order; all of them. Equal link logs give
  * equal bytes. */

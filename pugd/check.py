@@ -17,7 +17,7 @@ corrects, and loses to whatever comes; as its origin it has a collector and an e
 bookkeeping knows nothing of it. A question that runs while rows are corrected may see some of them; the next sees all.
 Mending is done again from the start after any interruption: each step leaves less to do.
 
-Memory: the replayed graph, its snapshot as bytes, two bytes an id, and a page of rows.
+Memory: the replayed graph, two bytes an id, and a page of rows; the snapshot is read where it lies.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ import msgspec
 import trio
 
 from pugd.columns import block as columns
-from pugd.data import DataDirectory, write_whole
+from pugd.data import DataDirectory, write_parts
 from pugd.errors import PugdError
 from pugd.identity import agreement, snapshot
-from pugd.identity.agreement import SHOWN, Counted, Entry, Findings, Log, Persons, Report
+from pugd.identity.agreement import SHOWN, Counted, Findings, Log, Persons, Report
 from pugd.identity.graph import Graph
 from pugd.journal import record
 from pugd.journal.reader import Reader, Span
@@ -104,7 +104,7 @@ class Collector(msgspec.Struct, frozen=True):
 class Held(msgspec.Struct, frozen=True):
     """A snapshot that was read."""
 
-    data: bytes
+    data: memoryview
     about: snapshot.About
 
 
@@ -268,7 +268,7 @@ class Check:
     async def _last(self) -> int:
         return int((await self._store.query(_LAST)).rows[0][0])
 
-    async def _pages(self, last: int, stop: int) -> AsyncIterator[tuple[list[Entry], int]]:
+    async def _pages(self, last: int, stop: int) -> AsyncIterator[tuple[list[tuple[Any, ...]], int]]:
         """The log's entries of the places 1 to `last`, page by page, with where each page ends; one ends at `stop`."""
         first = 1
         while first <= last:
@@ -304,7 +304,7 @@ class Check:
 
         def read() -> Held | None:
             try:
-                data = path.read_bytes()
+                data = snapshot.mapped(path)
             except FileNotFoundError:
                 return None
             about = snapshot.about(nobody, data)
@@ -479,8 +479,11 @@ class Check:
         if self._collector is None:
             if not look.findings.graph:
                 return []
-            data = await _thread(snapshot.dump, look.log.graph, look.position, self._origin.epoch)
-            await trio.to_thread.run_sync(write_whole, self._data.graph_snapshot, data)
+            saving = snapshot.Saving(look.log.graph, look.position, self._origin.epoch)
+            try:
+                await trio.to_thread.run_sync(write_parts, self._data.graph_snapshot, saving.parts())
+            finally:
+                saving.close()
             return ["the graph's snapshot was written anew from the link log"]
         if not look.graph_wrong:
             return []

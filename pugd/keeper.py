@@ -287,8 +287,7 @@ class Keeper:
     async def _links(self, asked: Mapping[str, Any]) -> list[LinkRow]:
         """For a collector that has lost its graph: entries of the link log from `order` on, at most `limit`."""
         order, limit = int(asked.get("order", 0)), min(int(asked.get("limit", LINKS_MAX)), LINKS_MAX)
-        found = await self._store.query(_LINKS, {"order": order, "limit": limit})
-        return [LinkRow(LINK, *row) for row in found.rows]
+        return await links_from(self._store, order, limit)
 
     @property
     def control(self) -> Control:
@@ -334,8 +333,21 @@ _TYPES: Final = {column.name: column.type for column in LINKS.columns}
 _LINKS: Final = (
     "select "  # noqa: S608 - our own column names; every value is bound
     + ", ".join(_column(field, _TYPES[field]) for field in LinkRow.__struct_fields__ if field != "kind")
-    + " from links where `order` >= {order:UInt64} order by `order` limit 1 by `order` limit {limit:UInt32}"
+    + " from links where `order` >= {order:UInt64} and `order` < {until:UInt64}"
+    " order by `order` limit 1 by `order` limit {limit:UInt32}"
 )
+
+
+async def links_from(store: Store, order: int, limit: int) -> list[LinkRow]:
+    """Entries of the link log from `order` on, `limit` of them where there are as many.
+
+    cost     those entries: a range of places is read, and all to the end only where that has holes or is the end
+    """
+    for until in (order + limit, (1 << 64) - 1):
+        found = (await store.query(_LINKS, {"order": order, "until": until, "limit": limit})).rows
+        if len(found) == limit:
+            break
+    return [LinkRow(LINK, *row) for row in found]
 
 
 async def run(config: Config, sockets: Sockets, status: Status) -> None:

@@ -23,6 +23,7 @@ from pugd.identity import agreement, rules, snapshot
 from pugd.identity.agreement import Report
 from pugd.identity.graph import Graph
 from pugd.identity.rules import IllegalIds, Proposal
+from pugd.keeper import links_from
 from pugd.model import LINK, MERGE, LinkRow, MergeRow
 from pugd.store.clickhouse import Store
 
@@ -339,6 +340,23 @@ async def test_many_rows_are_mended_in_pages(world: World, monkeypatch: pytest.M
     for name in ("all rows deleted", "rows of nobody", "entries of other actors", "entries twice", "entries deleted"):
         await spoil(world, SPOILT[name][0])
     await healed(world, **before)
+
+
+async def test_a_collector_gets_the_log_page_by_page_past_holes_and_copies(world: World) -> None:
+    async def all_of_it() -> list[int]:
+        found: list[int] = []
+        while True:
+            page = await links_from(world.store, found[-1] + 1 if found else 1, 50)
+            found += [link.order for link in page]
+            if len(page) < 50:
+                return found
+
+    places = list(range(1, world.graph.order))
+    assert await all_of_it() == places
+    await spoil(world, "delete from links where `order` in (7, 100) or (`order` >= 200 and `order` < 330)")
+    await spoil(world, "insert into links select * from links where `order` in (9, 150)")
+    holes = {7, 100, *range(200, 330)}
+    assert await all_of_it() == [place for place in places if place not in holes]
 
 
 async def test_random_damage_never_stops_the_check(world: World) -> None:

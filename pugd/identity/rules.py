@@ -30,12 +30,12 @@ import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Protocol
 
 import msgspec
 
 from pugd import errors
 from pugd.identity.graph import Graph
-from pugd.model import LinkRow
 
 RULES_VERSION = 2
 """Of what is written above. A row of the log keeps the version that judged it; replay does not judge again.
@@ -403,7 +403,22 @@ def regroup(
 # -- replay ------------------------------------------------------------------------------------------------------------
 
 
-def replay(graph: Graph, row: LinkRow) -> None:
+class Decided(Protocol):
+    """An entry of the log, as far as replay needs it: a LinkRow, or what a check reads of one."""
+
+    @property
+    def order(self) -> int: ...
+    @property
+    def a(self) -> int: ...
+    @property
+    def b(self) -> int: ...
+    @property
+    def call(self) -> str: ...
+    @property
+    def refused(self) -> str: ...
+
+
+def replay(graph: Graph, row: Decided) -> None:
     """Apply one entry of the log as it was decided; one that the graph already holds is passed over.
 
     raises   MemoryError, and the graph is as it was; of an unlink, and the graph may only be thrown away
@@ -428,7 +443,7 @@ REPLAY_TOGETHER = 65_536
 """Entries that replay_many gives to the graph at once: 2 MiB."""
 
 
-def replay_many(graph: Graph, rows: Iterable[LinkRow]) -> None:
+def replay_many(graph: Graph, rows: Iterable[Decided]) -> None:
     """The same for many rows, in link-log order, at a tenth of the cost.
 
     raises   MemoryError, and the graph holds some of them and may only be thrown away
