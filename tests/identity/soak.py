@@ -18,6 +18,7 @@ import argparse
 import random
 import sys
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -229,6 +230,11 @@ class World:
         assert found == [actors[user] for user in self.ids]
         news = [user for user in self.ids if user not in twin.users or user not in mine]
         assert [self.ids[index] for index in look] == news
+        every = array("Q", [*actors.values(), 1, one])
+        assert graph.find_many(every) == (
+            array("Q", map(graph.find, every)),
+            array("I", map(graph.handle, every)),
+        )
         seen["looked at"] += 1
 
     # -- made anew -----------------------------------------------------------------------------------------------------
