@@ -386,11 +386,18 @@ class Collector:
                 written_at = trio.current_time()
             stored = stored_position(self._directory.stored, self._origin.epoch)
             keep = self._writer.position - min(KEPT_BYTES, self._config.journal_bytes_max // 4)
-            if self._writer.left < self._config.journal_bytes_max // 4:
+            if self._short_of_room():
                 keep = stored
                 if self._snapshot_position < stored:
                     await self._snapshot()
             await self._delete_before(max(0, min(stored, keep, self._snapshot_position)))
+
+    def _short_of_room(self) -> bool:
+        """Is it time to keep no more of the journal than must be?"""
+        disk, config = self._writer.statistics(), self._config
+        spare = disk.available_bytes - disk.reserve_bytes
+        wanted = min(4 * config.journal_file_bytes_max, config.journal_bytes_max // 4)
+        return spare < wanted or self._writer.left < config.journal_bytes_max // 4
 
     async def _delete_before(self, position: int) -> None:
         """Delete journal files; what they held of event ids is remembered first."""
