@@ -53,6 +53,8 @@ INSERT_SETTINGS: dict[str, int | str] = {
 READ_SETTINGS: dict[str, int | str] = {"json_type_escape_dots_in_keys": 1}
 NEEDED_SETTINGS = (*INSERT_SETTINGS, "insert_deduplication_token", "max_partitions_per_insert_block")
 TABLE_SETTINGS = ("fsync_after_insert = 1", "fsync_part_directory = 1")
+ENGINES = ("MergeTree", "ReplicatedMergeTree", "SharedMergeTree")
+"""Their merges keep every row."""
 PARTITIONS_MIN = 50
 """What a block may touch (native/columns.h); a server that allows fewer an insert would refuse such blocks."""
 
@@ -445,8 +447,21 @@ def _check(client: Any) -> None:
         client.query("select name, engine_full from system.tables where database = currentDatabase()").result_rows
     )
     for table in tables.TABLES:
+        made = engines.get(table.name, "")
+        engine = re.split(r"\W", made)[0]
+        if engine not in ENGINES:
+            raise StoreError(
+                f"ClickHouse table {table.name} is a {engine or 'table no more'}, under which rows may vanish: it must "
+                f"be one of {', '.join(ENGINES)}"
+            )
+        if re.search(r"non_replicated_deduplication_window = 0\b", made):
+            raise StoreError(
+                f"ClickHouse table {table.name} has `non_replicated_deduplication_window = 0`, without which an insert "
+                f"that a proxy sends twice is stored twice: alter table {table.name} modify setting "
+                "non_replicated_deduplication_window = 10000"
+            )
         for setting in TABLE_SETTINGS:
-            if setting not in engines.get(table.name, ""):
+            if setting not in made:
                 raise StoreError(
                     f"ClickHouse table {table.name} lacks `{setting}`, without which it may lose rows at a power "
                     f"failure: alter table {table.name} modify setting {setting}"

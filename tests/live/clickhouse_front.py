@@ -3,9 +3,9 @@
     python clickhouse_front.py DIRECTORY      prints `port N`, serves until its standard input ends
 
 It lets the real HTTP client talk to the real engine where no ClickHouse server is installed. What it does as a server
-does: query and settings in the URL or the body, `param_…`, `database`, plain and chunked bodies, INSERT … FORMAT
-Native with the data in the body, errors as status, `X-ClickHouse-Exception-Code` and text, users by Basic auth. A
-request has a session of its own (a connection of the engine), so requests run side by side.
+does: query and settings in the URL, the body or a form, `param_…`, `database`, plain and chunked bodies, INSERT …
+FORMAT Native with the data in the body, errors as status, `X-ClickHouse-Exception-Code` and text, users by Basic auth.
+A request has a session of its own (a connection of the engine), so requests run side by side.
 
 What the engine cannot tell, it keeps itself: which query ids are running (`system.processes` is answered from here, and
 `kill query` ends an insert that is held). `POST /front?next=…` spoils the next insert: `lose-before` and `lose-after`
@@ -31,6 +31,8 @@ from urllib.parse import parse_qsl, urlsplit
 import chdb
 
 PASSWORD = os.environ.get("FRONT_PASSWORD", "")
+SETTINGS = os.environ.get("FRONT_SETTINGS", "")
+"""`name = value, …`: of every user, as a server's profile has them."""
 TRANSPORT = {
     *(
         "query",
@@ -66,6 +68,8 @@ class Front:
     def run(self, sql: str, values: dict[str, str], body: bytes) -> bytes:
         session = chdb.connect(self.path)
         try:
+            if SETTINGS:
+                session.query(f"set {SETTINGS}")
             if values.get("database") not in (None, "__default__"):
                 name = values["database"].replace("`", "``")
                 session.query(f"use `{name}`")
@@ -98,6 +102,16 @@ class Front:
         return b""
 
 
+def fields(body: bytes, boundary: bytes) -> dict[str, str]:
+    """A form's fields: how clients send a query whose parameters are too long for a URL."""
+    found = {}
+    for part in body.split(b"--" + boundary)[1:-1]:
+        head, _, value = part.strip(b"\r\n").partition(b"\r\n\r\n")
+        if name := re.search(rb'name="([^"]*)"', head):
+            found[name[1].decode()] = value.decode()
+    return found
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     front: Front
@@ -122,6 +136,9 @@ class Handler(BaseHTTPRequestHandler):
         if PASSWORD and self.password() != PASSWORD:
             self.refuse(516, "default: Authentication failed")
             return
+        if form := re.search(r"multipart/form-data; *boundary=(\S+)", self.headers.get("Content-Type", "")):
+            values |= fields(body, form[1].strip('"').encode())
+            body = b""
         sql = values.get("query", "")
         if not sql:
             head, _, rest = body.partition(b"\n")

@@ -59,6 +59,8 @@ class Clients:
         self.sent: set[str] = set()
         self.identified: list[tuple[str, str]] = []
         self.retries = 0
+        self.pause_s = 0.0
+        """Between an ack and the next call."""
         self.faults: list[str] = []
         """Answers that no client should ever see."""
         self.lock = threading.Lock()
@@ -150,6 +152,7 @@ class Clients:
                     self.acked.update(ids)
                     if path == "/v1/identify":
                         self.identified.append((body["anonymousId"], body["userId"]))
+            time.sleep(self.pause_s)
 
 
 def strike(daemon: Daemon, target: str) -> None:

@@ -2,59 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import journals
 import pytest
 import trio
+from clickhouse_server import Server
 
 from pugd import tables
 from pugd.drain import ORDER, Drain
 from pugd.errors import StoreError, StoreUnavailableError
 from pugd.store.clickhouse import Store
-
-FRONT = Path(__file__).resolve().parents[1] / "live" / "clickhouse_front.py"
-
-
-class Server:
-    """The front in its process; may be killed and started again on the same data and port."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.port = 0
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(FRONT), str(self.directory), str(self.port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "FRONT_PASSWORD": "s3cret/with:odd@signs"},
-        )
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline().split()[1])
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    @property
-    def url(self) -> str:
-        return f"http://default:s3cret%2Fwith%3Aodd%40signs@127.0.0.1:{self.port}/other"
-
-    def spoil(self, how: str) -> dict:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/front?next={how}", data=b"") as answer:
-            return json.loads(answer.read())
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +121,60 @@ async def test_a_wrong_password_is_not_taken_for_an_outage_of_the_data(server, t
         await store.prepare()
     assert refused.value.code == 516
     assert "wrong@" not in str(refused.value)
+
+
+WINDOW = "non_replicated_deduplication_window"
+
+
+@pytest.mark.parametrize(
+    ("table", "broken", "mended"),
+    [
+        ("events", "fsync_after_insert = 0", "fsync_after_insert = 1"),
+        ("traits", "fsync_part_directory = 0", "fsync_part_directory = 1"),
+        ("links", f"{WINDOW} = 0", f"{WINDOW} = 10000"),
+    ],
+)
+async def test_a_table_that_breaks_a_promise_is_refused_by_name(server, tmp_path, table, broken, mended):
+    store = Store(directory=tmp_path, url=server.url)
+    await store.prepare()
+    try:
+        await store.command(f"alter table {table} modify setting {broken}")
+        another = Store(directory=tmp_path, url=server.url)
+        with pytest.raises(StoreError, match=rf"table {table} .*{broken.split()[0]}"):
+            await another.prepare()
+        assert not another.ready
+        # A drain waits, and goes on once it is mended, without a restart.
+        data = journals.made(tmp_path)
+        journals.write(data, [journals.mixed(10, seed=15)])
+        drain = Drain(data, another, interval_ms=1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drain.run)
+            assert not await drain.wait_stored(drain.flushed, trio.current_time() + 0.3)
+            assert broken.split()[0] in drain.statistics().last_error
+            await store.command(f"alter table {table} modify setting {mended}")
+            assert await drain.wait_stored(drain.flushed, trio.current_time() + 20)
+            nursery.cancel_scope.cancel()
+        await another.close()
+    finally:
+        await store.command(f"alter table {table} modify setting {mended}")
+        await store.close()
+
+
+async def test_a_table_whose_merges_lose_rows_is_refused(server, tmp_path):
+    url = Server.url_at(server.port, "merging")
+    store = Store(directory=tmp_path, url=url)
+    await store.prepare()
+    await store.command("drop table person_of")
+    await store.command("create table person_of as merging.traits engine = ReplacingMergeTree order by actor")
+    await store.close()
+    with pytest.raises(StoreError, match="person_of is a ReplacingMergeTree"):
+        await Store(directory=tmp_path, url=url).prepare()
+
+
+async def test_a_profile_that_breaks_a_promise_is_refused_by_name(tmp_path):
+    server = Server(tmp_path, settings="max_partitions_per_insert_block = 10")
+    try:
+        with pytest.raises(StoreError, match=r"10 partitions.*max_partitions_per_insert_block"):
+            await Store(directory=tmp_path, url=server.url).prepare()
+    finally:
+        server.kill()
