@@ -4,6 +4,8 @@ It starts from files alone: keys that the keeper wrote, the identity graph's sna
 back while Postgres and ClickHouse are away. Only where there is neither a whole snapshot nor the journal from its
 beginning does it ask the keeper for the link log.
 
+While it recovers, in a thread, the edge says so to who asks for its health, and lets events wait.
+
 Accepting is synchronous: the edge hands over a wake-up (`Reception.handle`), accept.py takes it, and the answers wait
 in the edge for the flush. Beside it run slow clocks: keys, snapshot, deletion of what is stored. What the console asks
 by hand (`explain`, `unlink`, `merge`) is judged and appended in one step too, and answered once it is flushed.
@@ -45,7 +47,7 @@ from pugd.identity.duplicates import RecentIds, RecentIdsStatistics
 from pugd.identity.graph import Graph, GraphStatistics
 from pugd.journal.reader import Reader
 from pugd.journal.writer import Writer, WriterStatistics
-from pugd.model import LINK, KeyFile, LinkRow, Refusal, WriteKey
+from pugd.model import LINK, Ack, KeyFile, LinkRow, Refusal, WriteKey
 from pugd.process import Sockets, Status
 
 log = logging.getLogger(__name__)
@@ -59,7 +61,14 @@ SPAN_BYTES = 16 * 1024 * 1024
 KEPT_BYTES = 512 * 1024 * 1024
 """Journal files that are kept beyond what is stored: for an operator, whose ClickHouse may lose rows."""
 
+EARLY_WAIT_S = 10.0
+"""How long events that come while the collector recovers wait for it: longer than a usual start, shorter than clients
+wait for an answer."""
+EARLY_BYTES_MAX = 64 * 1024 * 1024
+"""Bodies that wait so."""
+
 SUCCESS = response(200, b'{"success":true}')
+HEALTH = ("live", "ready")
 
 
 class CollectorStatistics(Struct, frozen=True):
@@ -86,16 +95,51 @@ class _Note(Struct, gc=False):
 
 
 class Reception:
-    """Between the edge and accept.py: routes, keys and bodies on the way in, answers on the way out."""
+    """Between the edge and accept.py: routes, keys and bodies on the way in, answers on the way out.
 
-    def __init__(self, accept: Accept, doors: gate.Gate, health: Health, body_bytes_max: int) -> None:
-        self._accept = accept
+    Until it is opened, while the collector recovers, it tells its health and lets all else wait; what would be too
+    much, or has waited too long, is told to come again.
+    """
+
+    def __init__(self, doors: gate.Gate, health: Health, body_bytes_max: int) -> None:
+        self._accept: Accept | None = None
         self._gate = doors
         self._health = health
         self._body_bytes_max = body_bytes_max
+        self._early: list[Request] = []
+        self._early_bytes_left = EARLY_BYTES_MAX
+
+    def open(self, accept: Accept) -> None:
+        """From now on events go to `accept`, those first that came early. raises JournalError"""
+        self._accept = accept
+        early, self._early = self._early, []
+        self.handle(early, None, time.time_ns() // 1_000_000)
+
+    def lose_patience(self) -> None:
+        """Tell who waits, and who comes before it is opened, to come again."""
+        early, self._early, self._early_bytes_left = self._early, [], 0
+        for request in early:
+            request.answer(_come_again())
+
+    def _hold(self, requests: list[Request]) -> None:
+        for request in requests:
+            route = routes.find(request.head)
+            if isinstance(route, routes.Route) and route.handler in HEALTH:
+                request.answer(self._healthy(route.handler))
+            elif len(request.body) < self._early_bytes_left:
+                self._early_bytes_left -= len(request.body)
+                self._early.append(request)
+            else:
+                request.answer(_come_again())
+
+    def _healthy(self, asked: str) -> bytes:
+        return response(*(self._health.live() if asked == "live" else self._health.readiness()))
 
     def handle(self, requests: list[Request], datagrams: Datagrams | None, received_at: int) -> None:
         """Take a wake-up. raises JournalError where the disk has failed"""
+        if self._accept is None:
+            self._hold(requests)
+            return
         arrivals: list[Arrival] = []
         senders: list[Request] = []
         inflated_bytes = 0
@@ -109,8 +153,7 @@ class Reception:
                 request.answer(note.answer)
                 continue
             if note.health:
-                status, body = self._health.live() if note.health == "live" else self._health.readiness()
-                request.answer(response(status, body))
+                request.answer(self._healthy(note.health))
                 continue
             body = request.body
             if head.content_encoding is not None or body[:2] == b"\x1f\x8b":
@@ -133,6 +176,7 @@ class Reception:
     def _take(
         self, arrivals: list[Arrival], senders: list[Request], lines: bytes, number: int, received_at: int
     ) -> None:
+        assert self._accept is not None
         acks = self._accept.take(arrivals, lines, number, received_at)
         full = False
         for request, ack in zip(senders, acks, strict=True):
@@ -157,12 +201,17 @@ class Reception:
             return _Note(generation, "", None, route, "")
         if isinstance(route, Refused):
             return _Note(generation, "", None, route.response(), "")
-        if route.handler in ("live", "ready"):
+        if route.handler in HEALTH:
             return _Note(generation, "", None, None, route.handler)
         key = self._gate.key_of(head.authorization, head.query)
         if isinstance(key, Refusal):
             return _Note(generation, "", None, refusal_response(status_of(key.code), key), "")
         return _Note(generation, route.call, key, None, "")
+
+
+def _come_again() -> bytes:
+    words = Refusal(errors.UNAVAILABLE, "pugd is starting: send it again in a moment.")
+    return _failure(503, segment.failure(Ack(0, [], words, 0)))
 
 
 def _failure(status: int, body: bytes) -> bytes:
@@ -215,19 +264,7 @@ class Collector:
             reader = Reader(directory.journal, epoch=origin.epoch)
             self._writer = writer
             self._remembered = remembered.Remembered(directory.recent, origin.epoch)
-            self._recent = self._relearn(reader)
-            self._graph = await self._recover_graph(reader)
-            minted = mint(origin)
-            self._accept = Accept(
-                graph=self._graph,
-                recent=self._recent,
-                writer=writer,
-                keys=self._gate,
-                illegal=rules.IllegalIds(config.illegal_ids),
-                ids_max=config.ids_per_person_max,
-                mint=lambda: next(minted),
-            )
-            reception = Reception(self._accept, self._gate, self._health, config.body_bytes_max)
+            reception = Reception(self._gate, self._health, config.body_bytes_max)
             assert self._sockets.http is not None, "the supervisor hands over the collector's sockets"
             if self._sockets.udp is not None:
                 self._sockets.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, config.datagram_buffer_bytes)
@@ -250,6 +287,20 @@ class Collector:
                 ),
             )
             async with trio.open_nursery() as nursery:
+                await nursery.start(edge.run)
+                nursery.start_soon(self._lose_patience, reception)
+                self._recent = await trio.to_thread.run_sync(self._relearn, reader)
+                self._graph = await self._recover_graph(reader)
+                minted = mint(origin)
+                self._accept = Accept(
+                    graph=self._graph,
+                    recent=self._recent,
+                    writer=writer,
+                    keys=self._gate,
+                    illegal=rules.IllegalIds(config.illegal_ids),
+                    ids_max=config.ids_per_person_max,
+                    mint=lambda: next(minted),
+                )
                 await self._wait_for_keys()
                 nursery.start_soon(self._keep_keys)
                 nursery.start_soon(self._keep_up)
@@ -265,7 +316,9 @@ class Collector:
                         "rebuild": self._rebuild,
                     },
                 )
-                await nursery.start(edge.run)
+                reception.open(self._accept)
+                edge.take_datagrams()
+                edge.send_answers()
                 self._health.started()
                 self._status.ready()
                 log.info("taking events: %d ids in the graph, journal at %d", self._graph.order - 1, writer.position)
@@ -281,6 +334,11 @@ class Collector:
             saving = snapshot.Saving(self._graph, writer.position, origin.epoch)
             self._write_snapshot(saving)
             saving.close()
+
+    async def _lose_patience(self, reception: Reception) -> None:
+        await trio.sleep(EARLY_WAIT_S)
+        reception.lose_patience()
+        self._edge.send_answers()
 
     # -- recovery ------------------------------------------------------------------------------------------------------
 
@@ -310,7 +368,7 @@ class Collector:
         position = 0
         if path.exists():
             try:
-                graph, position, epoch = snapshot.read(self._key, path)
+                graph, position, epoch = await trio.to_thread.run_sync(snapshot.read, self._key, path)
                 if epoch != self._origin.epoch or position > self._writer.flushed:
                     log.warning("the graph's snapshot is of another journal: rebuilding the graph from the link log")
                     graph = None
@@ -321,7 +379,8 @@ class Collector:
             position = self._writer.statistics().oldest
             if position > 0:
                 await self._ask_links(graph)
-        rules.replay_many(graph, _links(reader, position, self._writer.flushed))
+        tail = _links(reader, position, self._writer.flushed)
+        await trio.to_thread.run_sync(rules.replay_many, graph, tail)
         self._snapshot_order, self._snapshot_position = 0, position
         return graph
 

@@ -165,6 +165,7 @@ async def running(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(at_work.edge.run)
+            at_work.edge.take_datagrams()
             with trio.fail_after(20):
                 yield at_work
             nursery.cancel_scope.cancel()

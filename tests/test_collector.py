@@ -48,16 +48,21 @@ class Running:
 
     async def send(self, *messages: dict[str, Any]) -> None:
         """A batch, acked."""
-        body = json.dumps({"batch": messages, "writeKey": "k"}).encode()
+        status, _, said = await self.answered("POST", "/v1/batch", {"batch": messages, "writeKey": "k"})
+        assert status == 200, said
+
+    async def answered(self, method: str, path: str, said: object = None) -> tuple[int, dict[str, str], bytes]:
+        """What one request is answered."""
+        body = b"" if said is None else json.dumps(said).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         sock = trio.socket.socket()
         await sock.connect(self.listener.getsockname())
         try:
             client = Client(sock)
-            await client.send(b"POST /v1/batch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-            status, _, said = await client.answer()
+            await client.send(head.encode() + body)
+            return await client.answer()
         finally:
             sock.close()
-        assert status == 200, said
 
     def actor(self, one: str) -> int:
         return self.collector._graph.actor(1, one)
@@ -70,6 +75,59 @@ class Running:
         reader = Reader(self.directory.journal, epoch=self.directory.origin().epoch)
         until = self.collector._writer.flushed
         return [msgspec.convert(row, type_) for _, row in reader.rows(0, until, kind)]
+
+
+async def test_events_wait_while_it_starts_and_health_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    made = Running(tmp_path)
+    keys = made.directory.keys.read_bytes()
+    made.directory.keys.unlink()  # it starts until the keeper has written them
+    batch = {"batch": [identify("u", "phone")], "writeKey": "k"}
+    answers: list[int] = []
+
+    async def send(path: str = "/v1/batch") -> None:
+        answers.append((await made.answered("POST", path, batch))[0])
+
+    nursery.start_soon(made.collector.run)
+    status, _, said = await made.answered("GET", "/health/ready")
+    assert (status, json.loads(said)["ready"], list(json.loads(said)["reasons"])) == (503, False, ["starting"])
+    assert (await made.answered("GET", "/health/live"))[0] == 200
+    nursery.start_soon(send)
+    nursery.start_soon(send, "/v1/nowhere")
+    await trio.sleep(0.2)
+    assert answers == []
+
+    monkeypatch.setattr("pugd.collector.EARLY_BYTES_MAX", 0)
+    other = Running(tmp_path / "other")
+    other.directory.keys.unlink()
+    nursery.start_soon(other.collector.run)
+    status, headers, said = await other.answered("POST", "/v1/batch", batch)
+    assert (status, json.loads(said)["code"]) == (503, "unavailable")
+    assert int(headers["retry-after"]) > 0
+
+    made.directory.keys.write_bytes(keys)
+    with trio.fail_after(20):
+        while len(answers) < 2:
+            await trio.sleep(0.01)
+    assert sorted(answers) == [200, 404]
+    assert (await made.answered("GET", "/health/ready"))[0] == 200
+    assert made.rows(LINK, LinkRow)[-1].a_id == "phone"
+    nursery.cancel_scope.cancel()
+
+
+async def test_events_that_waited_too_long_are_told_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    monkeypatch.setattr("pugd.collector.EARLY_WAIT_S", 0.3)
+    made = Running(tmp_path)
+    made.directory.keys.unlink()
+    nursery.start_soon(made.collector.run)
+    for _ in range(2):  # while it waits, and at once from then on
+        status, headers, said = await made.answered("POST", "/v1/batch", {"batch": [identify("u", "phone")]})
+        assert (status, json.loads(said)["code"]) == (503, "unavailable")
+        assert int(headers["retry-after"]) > 0
+    nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -34,7 +34,8 @@ async def test_bombs_of_one_wake_up_are_taken_one_after_another() -> None:
     assert inflated * count > 8 * TOGETHER_BYTES_MAX
     accept = Counting()
     gate = Gate({"k": WriteKey(1, secret=False)})
-    reception = Reception(cast(Accept, cast(Any, accept)), gate, Health(), 32 << 20)
+    reception = Reception(gate, Health(), 32 << 20)
+    reception.open(cast(Accept, cast(Any, accept)))
     held: list[Request] = []
 
     def hold(_: Running, request: Request) -> None:
@@ -51,7 +52,7 @@ async def test_bombs_of_one_wake_up_are_taken_one_after_another() -> None:
         reception.handle(held, None, 1_700_000_000_000)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        at_work.edge._send_touched()
+        at_work.edge.send_answers()
         for _ in range(count):
             assert (await client.answer())[0] == 200
     assert [size for sizes in accept.sizes for size in sizes] == [inflated] * count

@@ -174,8 +174,6 @@ class Edge:
         """Serve until cancelled. raises  what `take_flushed` or `handle` raise"""
         try:
             self._epoll.register(self._flushed_fd, _IN)
-            if self._datagrams is not None:
-                self._epoll.register(self._datagrams_fd, _IN)
             self._accept_again()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep_each_second)
@@ -191,6 +189,11 @@ class Edge:
             for connection in list(self._connections.values()):
                 self._close(connection)
             self._epoll.close()
+
+    def take_datagrams(self) -> None:
+        """From now on: until then they wait in the socket's buffer, since a sender learns nothing of a refusal."""
+        if self._datagrams is not None:
+            self._epoll.register(self._datagrams_fd, _IN)
 
     def stop_accepting(self) -> None:
         """Take no new connections and no datagrams; answer what is there, each with `Connection: close`."""
@@ -230,7 +233,7 @@ class Edge:
                 request.answer(answer)
         self._held.clear()
         self._held_order.clear()
-        self._send_touched()
+        self.send_answers()
         return count
 
     def statistics(self) -> EdgeStatistics:
@@ -284,13 +287,13 @@ class Edge:
                 datagrams = self._datagrams.receive()
             elif fd in self._listeners:
                 self._accept(self._listeners[fd])
-        self._send_touched()  # what was flushed leaves before what is new is worked on
+        self.send_answers()  # what was flushed leaves before what is new is worked on
         requests = self._requests
         if requests or datagrams is not None:
             self._requests = []
             self._requests_count += len(requests)
             self._handle(requests, datagrams, time.time_ns() // 1_000_000)
-        self._send_touched()
+        self.send_answers()
         return True
 
     def hold(self, position: int, request: Request) -> None:
@@ -618,7 +621,8 @@ class Edge:
             connection.touched = True
             self.touched.append(connection)
 
-    def _send_touched(self) -> None:
+    def send_answers(self) -> None:
+        """Send what was answered outside of a wake-up; a wake-up does so by itself."""
         while self.touched:
             touched = self.touched
             self.touched = []
@@ -733,7 +737,7 @@ class Edge:
         ]
         for connection in late:
             self._late(connection)
-        self._send_touched()
+        self.send_answers()
         if len(self._connections) < self._bounds.connections_max + _SPARE_CONNECTIONS // 2:
             self._accept_again()
 
