@@ -1,5 +1,6 @@
 #include "graph.h"
 
+#include "extras.h"
 #include "memory.h"
 #include "msgpack.h"
 #include "saving.h"
@@ -23,34 +24,12 @@ struct rest {
 
 _Static_assert(sizeof(struct rest) + sizeof(struct pugd_id) == PUGD_GRAPH_RECORD, "a record is an id's memory");
 
-struct extra {
-    uint32_t low; /* of the two handles; 0 in both: taken out */
-    uint32_t high;
-    uint64_t order;
-};
-
-#define EXTRA_BITS 12
-#define EXTRA_SEGMENT (1u << EXTRA_BITS)
-#define EXTRA_SEGMENTS (1u << 16)
-#define EXTRA_TABLES 256u
-
-/* Places of extra links, from 1 on, by what their handles hash to; 0 is free. A power of two, at most 3/4 taken. */
-struct extra_table {
-    uint32_t *place;
-    uint32_t room;
-    uint32_t used;
-};
-
 struct pugd_graph {
     struct pugd_key key;
     struct pugd_ids ids;
-    struct extra **extra;
-    struct extra_table *table;
-    uint32_t extra_end; /* places 1 … extra_end were given out, of which */
-    uint32_t extras;    /* are taken now */
+    struct pugd_extras extras;
     uint32_t users;
     uint32_t joins;
-    uint64_t bytes;
     struct pugd_saving *saving; /* NULL where nobody is; and what there was when it began: */
     uint32_t saved_ids;
     uint32_t saved_places;
@@ -94,25 +73,18 @@ struct pugd_graph *pugd_graph_new(const uint8_t key[16])
     struct pugd_graph *g = pugd_calloc(1, sizeof *g);
     if (!g) return NULL;
     g->key = pugd_key_read(key);
-    g->extra = pugd_calloc(EXTRA_SEGMENTS, sizeof *g->extra);
-    g->table = pugd_calloc(EXTRA_TABLES, sizeof *g->table);
-    if (!g->extra || !g->table || pugd_ids_open(&g->ids)) {
-        pugd_free(g->extra);
-        pugd_free(g->table);
-        pugd_free(g);
-        return NULL;
+    if (!pugd_extras_open(&g->extras)) {
+        if (!pugd_ids_open(&g->ids)) return g;
+        pugd_extras_close(&g->extras);
     }
-    g->bytes = sizeof *g + EXTRA_SEGMENTS * sizeof *g->extra + EXTRA_TABLES * sizeof *g->table;
-    return g;
+    pugd_free(g);
+    return NULL;
 }
 
 void pugd_graph_free(struct pugd_graph *g)
 {
     if (!g) return;
-    for (uint32_t i = 0; i < EXTRA_SEGMENTS && g->extra[i]; i++) pugd_free(g->extra[i]);
-    for (uint32_t i = 0; i < EXTRA_TABLES; i++) pugd_free(g->table[i].place);
-    pugd_free(g->extra);
-    pugd_free(g->table);
+    pugd_extras_close(&g->extras);
     pugd_ids_close(&g->ids);
     pugd_saving_free(g->saving);
     pugd_free(g);
@@ -177,113 +149,6 @@ uint32_t pugd_graph_members(const struct pugd_graph *g, uint64_t actor, uint64_t
     return 1;
 }
 
-/* ---- extra links ---- */
-
-static inline struct extra *extra_at(const struct pugd_graph *g, uint32_t place)
-{
-    return &g->extra[place >> EXTRA_BITS][place & (EXTRA_SEGMENT - 1)];
-}
-
-static inline uint64_t pair_hash(uint32_t low, uint32_t high)
-{
-    uint64_t h = ((uint64_t)low << 32 | high) * 0x9e3779b97f4a7c15u;
-    return (h ^ h >> 32) * 0xd6e8feb86659fd93u;
-}
-
-static inline struct extra_table *extra_table(const struct pugd_graph *g, uint64_t hash)
-{
-    return &g->table[hash >> 56];
-}
-
-static inline uint32_t extra_home(const struct extra_table *t, uint64_t hash)
-{
-    return (uint32_t)(hash >> 16) & (t->room - 1);
-}
-
-/* Where in its table the link of the two is; `room` where it is not. low < high. */
-static uint32_t extra_slot(const struct pugd_graph *g, const struct extra_table *t, uint64_t hash, uint32_t low,
-                           uint32_t high)
-{
-    if (!t->room) return 0;
-    for (uint32_t slot = extra_home(t, hash); t->place[slot]; slot = (slot + 1) & (t->room - 1)) {
-        const struct extra *e = extra_at(g, t->place[slot]);
-        if (e->low == low && e->high == high) return slot;
-    }
-    return t->room;
-}
-
-static inline int has_extra(const struct pugd_graph *g, uint32_t low, uint32_t high)
-{
-    uint64_t hash = pair_hash(low, high);
-    const struct extra_table *t = extra_table(g, hash);
-    return extra_slot(g, t, hash, low, high) != t->room;
-}
-
-static void extra_index(struct extra_table *t, uint64_t hash, uint32_t place)
-{
-    uint32_t slot = extra_home(t, hash);
-    while (t->place[slot]) slot = (slot + 1) & (t->room - 1);
-    t->place[slot] = place;
-    t->used += 1;
-}
-
-/* Room for one more, of these two. returns 0, or -1 where memory is short and nothing changed that can be seen. */
-static int extra_reserve(struct pugd_graph *g, uint32_t low, uint32_t high)
-{
-    if (g->extra_end + 1 >= (uint32_t)(EXTRA_SEGMENTS - 1) * EXTRA_SEGMENT) return -1;
-    struct extra **segment = &g->extra[(g->extra_end + 1) >> EXTRA_BITS];
-    if (!*segment) {
-        *segment = pugd_calloc(EXTRA_SEGMENT, sizeof **segment);
-        if (!*segment) return -1;
-        g->bytes += EXTRA_SEGMENT * sizeof **segment;
-    }
-    struct extra_table *t = extra_table(g, pair_hash(low, high));
-    if ((t->used + 1) * 4 <= t->room * 3) return 0;
-    struct extra_table fresh = {.room = t->room ? t->room * 2 : 8};
-    fresh.place = pugd_calloc(fresh.room, sizeof *fresh.place);
-    if (!fresh.place) return -1;
-    for (uint32_t slot = 0; slot < t->room; slot++) {
-        if (!t->place[slot]) continue;
-        const struct extra *e = extra_at(g, t->place[slot]);
-        extra_index(&fresh, pair_hash(e->low, e->high), t->place[slot]);
-    }
-    g->bytes += (uint64_t)(fresh.room - t->room) * sizeof *fresh.place;
-    pugd_free(t->place);
-    *t = fresh;
-    return 0;
-}
-
-/* Its room is reserved. */
-static void extra_put(struct pugd_graph *g, uint32_t low, uint32_t high, uint64_t order)
-{
-    uint64_t hash = pair_hash(low, high);
-    *extra_at(g, ++g->extra_end) = (struct extra){low, high, order};
-    extra_index(extra_table(g, hash), hash, g->extra_end);
-    g->extras += 1;
-}
-
-/* returns 1 if it was there. Its place stays empty for ever: links are taken out by hand, one at a time. */
-static int extra_take(struct pugd_graph *g, uint32_t low, uint32_t high)
-{
-    uint64_t hash = pair_hash(low, high);
-    struct extra_table *t = extra_table(g, hash);
-    uint32_t slot = extra_slot(g, t, hash, low, high), mask = t->room - 1;
-    if (slot == t->room) return 0;
-    keep_extra(g, t->place[slot]);
-    *extra_at(g, t->place[slot]) = (struct extra){0, 0, 0};
-    t->used -= 1;
-    g->extras -= 1;
-    for (uint32_t next = (slot + 1) & mask; t->place[next]; next = (next + 1) & mask) {
-        const struct extra *e = extra_at(g, t->place[next]);
-        uint32_t home = extra_home(t, pair_hash(e->low, e->high));
-        if (((next - home) & mask) < ((next - slot) & mask)) continue; /* it would move before its home */
-        t->place[slot] = t->place[next];
-        slot = next;
-    }
-    t->place[slot] = 0;
-    return 1;
-}
-
 /* ---- what changes it ---- */
 
 static uint32_t put(struct pugd_graph *g, uint64_t actor)
@@ -296,7 +161,7 @@ static uint32_t put(struct pugd_graph *g, uint64_t actor)
 int pugd_graph_reserve(struct pugd_graph *g, uint64_t a, uint64_t b)
 {
     uint32_t ha = pugd_ids_find(&g->ids, a), hb = pugd_ids_find(&g->ids, b);
-    if (ha && hb && ha != hb && extra_reserve(g, ha < hb ? ha : hb, ha < hb ? hb : ha)) return -1;
+    if (ha && hb && ha != hb && pugd_extras_reserve(&g->extras, ha, hb)) return -1;
     return pugd_ids_reserve(&g->ids, a) || pugd_ids_reserve(&g->ids, b) ? -1 : 0;
 }
 
@@ -369,7 +234,7 @@ static int linked(const struct pugd_graph *g, uint32_t a, uint32_t b)
     uint32_t root = id_at(g, a)->person;
     if (root != id_at(g, b)->person) return 0;
     return (a != root && rest_at(g, a)->proof == b) || (b != root && rest_at(g, b)->proof == a) ||
-           has_extra(g, a < b ? a : b, a < b ? b : a);
+           pugd_extras_find(&g->extras, a, b);
 }
 
 /* pugd_graph_link of two actors whose handles are known; 0: it has none. */
@@ -382,10 +247,9 @@ static int64_t join(struct pugd_graph *g, uint64_t a, uint32_t ha, uint64_t b, u
     if (!hb) hb = put(g, b);
     uint32_t keep = id_at(g, ha)->person, give = id_at(g, hb)->person, beside = ha, end = hb;
     if (keep == give) {
-        uint32_t low = ha < hb ? ha : hb, high = ha < hb ? hb : ha;
         if (linked(g, ha, hb)) return 0;
-        if (extra_reserve(g, low, high)) return -1;
-        extra_put(g, low, high, order);
+        if (pugd_extras_reserve(&g->extras, ha, hb)) return -1;
+        pugd_extras_put(&g->extras, ha, hb, order);
         keep_id(g, keep);
         rest_at(g, keep)->extras += 1;
         return 0;
@@ -442,14 +306,11 @@ uint32_t pugd_graph_links(const struct pugd_graph *g, uint64_t actor, struct pug
         }
         uint32_t other = next_of(id_at(g, handle));
         for (uint32_t k = i + 1; k < size && extras; k++, other = next_of(id_at(g, other))) {
-            uint32_t low = handle < other ? handle : other, high = handle < other ? other : handle;
-            uint64_t hash = pair_hash(low, high);
-            const struct extra_table *t = extra_table(g, hash);
-            uint32_t slot = extra_slot(g, t, hash, low, high);
-            if (slot == t->room) continue;
+            uint32_t place = pugd_extras_find(&g->extras, handle, other);
+            if (!place) continue;
             if (count < max)
-                links[count] = (struct pugd_graph_entry){extra_at(g, t->place[slot])->order, id_at(g, handle)->actor,
-                                                         id_at(g, other)->actor, 0};
+                links[count] = (struct pugd_graph_entry){pugd_extras_at(&g->extras, place)->order,
+                                                         id_at(g, handle)->actor, id_at(g, other)->actor, 0};
             count += 1;
             extras -= 1;
         }
@@ -467,8 +328,13 @@ void pugd_graph_scatter(struct pugd_graph *g, uint64_t actor)
     for (uint32_t left = size; left; left--) {
         struct pugd_id *id = id_at(g, handle);
         uint32_t next = next_of(id), other = next;
-        for (uint32_t k = 1; k < left && extras; k++, other = next_of(id_at(g, other)))
-            extras -= (uint64_t)extra_take(g, handle < other ? handle : other, handle < other ? other : handle);
+        for (uint32_t k = 1; k < left && extras; k++, other = next_of(id_at(g, other))) {
+            uint32_t place = pugd_extras_find(&g->extras, handle, other);
+            if (!place) continue;
+            keep_extra(g, place);
+            pugd_extras_take(&g->extras, place);
+            extras -= 1;
+        }
         keep_id(g, handle);
         id->person = handle;
         id->next = handle | (id->next & USER);
@@ -648,45 +514,12 @@ void pugd_graph_find_many(const struct pugd_graph *g, const uint64_t *actors, ui
     }
 }
 
-static uint8_t *write32(uint8_t *out, uint32_t v)
-{
-    for (int i = 0; i < 4; i++) *out++ = (uint8_t)(v >> (8 * i));
-    return out;
-}
-
-static uint8_t *write64(uint8_t *out, uint64_t v) { return write32(write32(out, (uint32_t)v), (uint32_t)(v >> 32)); }
-
 static uint32_t read32(const uint8_t *p)
 {
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
 static uint64_t read64(const uint8_t *p) { return read32(p) | (uint64_t)read32(p + 4) << 32; }
-
-uint32_t pugd_graph_dump(const struct pugd_graph *g, uint32_t from, uint32_t count, uint8_t *out)
-{
-    uint32_t handle = from + 1, done = 0;
-    for (; done < count && handle <= g->ids.count; done++, handle++) {
-        const struct pugd_id *id = id_at(g, handle);
-        const struct rest *r = rest_at(g, handle);
-        out = write64(out, id->actor);
-        out = write32(out, id->person);
-        out = write32(out, id->next);
-        out = write32(out, r->size);
-        out = write32(out, r->rank);
-        out = write64(out, r->order);
-    }
-    return done;
-}
-
-void pugd_graph_dump_extras(const struct pugd_graph *g, uint8_t *out)
-{
-    for (uint32_t place = 1; place <= g->extra_end; place++) {
-        const struct extra *e = extra_at(g, place);
-        if (!e->low) continue;
-        out = write64(write32(write32(out, e->low), e->high), e->order);
-    }
-}
 
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #define WORD_64(v) __builtin_bswap64(v)
@@ -724,7 +557,7 @@ __attribute__((no_sanitize_thread)) static uint32_t copy_block(const void *of, u
         uint32_t place = (block - blocks) << SAVED_EXTRAS_BITS, end = place + (1u << SAVED_EXTRAS_BITS);
         if (!place) place = 1;
         for (; place < end && place <= g->saved_places; place++) {
-            uint8_t *next = copy_words(out, extra_at(g, place), 1, 0);
+            uint8_t *next = copy_words(out, pugd_extras_at(&g->extras, place), 1, 0);
             if (read32(out)) out = next; /* else it was taken out */
         }
     }
@@ -734,7 +567,7 @@ __attribute__((no_sanitize_thread)) static uint32_t copy_block(const void *of, u
 int pugd_graph_save_begin(struct pugd_graph *g)
 {
     g->saved_ids = g->ids.count;
-    g->saved_places = g->extra_end;
+    g->saved_places = g->extras.end;
     uint32_t blocks = id_blocks(g->saved_ids) + (g->saved_places >> SAVED_EXTRAS_BITS) + 1;
     g->saving = pugd_saving_new(g, blocks, copy_block);
     return g->saving ? 0 : -1;
@@ -816,9 +649,9 @@ int pugd_graph_load(struct pugd_graph *g, const uint8_t *records, uint32_t count
     for (uint32_t i = 0; !done && i < extra_count; i++, extras += PUGD_GRAPH_EXTRA) {
         uint32_t low = read32(extras), high = read32(extras + 4);
         if (!low || low >= high || high > count || id_at(g, low)->person != id_at(g, high)->person) return -2;
-        if (has_extra(g, low, high)) return -2;
-        if (extra_reserve(g, low, high)) return -1;
-        extra_put(g, low, high, read64(extras + 8));
+        if (pugd_extras_find(&g->extras, low, high)) return -2;
+        if (pugd_extras_reserve(&g->extras, low, high)) return -1;
+        pugd_extras_put(&g->extras, low, high, read64(extras + 8));
         rest_at(g, id_at(g, low)->person)->extras += 1;
     }
     return done;
@@ -826,5 +659,6 @@ int pugd_graph_load(struct pugd_graph *g, const uint8_t *records, uint32_t count
 
 struct pugd_graph_numbers pugd_graph_statistics(const struct pugd_graph *g)
 {
-    return (struct pugd_graph_numbers){g->ids.count, g->users, g->joins, g->extras, g->bytes + pugd_ids_bytes(&g->ids)};
+    return (struct pugd_graph_numbers){g->ids.count, g->users, g->joins, g->extras.count,
+                                       sizeof *g + g->extras.bytes + pugd_ids_bytes(&g->ids)};
 }

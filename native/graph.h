@@ -9,7 +9,7 @@
  *                               at a root                    at every other
  *           u32 size            ids                          u32 proof   the id beside it in the proof forest, nearer
  *                                                                        the root
- *           u64 extras          extra links (below)          u64 order   the link-log place of the link between the two
+ *           u64 extras          how many extra links        u64 order   the link-log place of the link between the two
  *
  * Root: the person's representative, which is its first user id in link-log order (the lowest rank), else its earliest
  * linked id (the lowest handle). A join points every id of the person that loses its representative at the other's, so
@@ -17,9 +17,8 @@
  * a person is bounded (rules.py, ids_max): pointing them costs a small part of saying so.
  * Proof forest: each link that joined two persons is one edge, the tree of the one turned over and hung onto the other,
  * so that its root is the person's root. The path between two ids is why they are one.
- * Extra links: links of two ids that were one person already and had no link between them. They prove nothing now, and
- * count when another link is taken out. In segments of 4 096, in the order in which they came; an index from the two
- * handles to the place, of 256 small tables that grow each on its own. 16 + 6 to 11 bytes a link.
+ * Extra links (extras.h): links of two ids that were one person already and had no link between them. They prove
+ * nothing now, and count when another link is taken out.
  *
  * So everything follows from the links and their order alone, not from what was asked in between.
  *
@@ -32,8 +31,8 @@
 
 #include "ids.h"
 
-#define PUGD_GRAPH_RECORD 32 /* bytes an id in a dump */
-#define PUGD_GRAPH_EXTRA 16  /* bytes an extra link in a dump */
+#define PUGD_GRAPH_RECORD 32 /* bytes an id in a picture */
+#define PUGD_GRAPH_EXTRA 16  /* bytes an extra link in a picture */
 
 struct pugd_graph;
 
@@ -123,21 +122,16 @@ int pugd_graph_persons_many(const struct pugd_graph *graph, const uint8_t *packe
 void pugd_graph_find_many(const struct pugd_graph *graph, const uint64_t *actors, uint32_t count, uint64_t *persons,
                           uint32_t *handles);
 
-/* Records of the ids [from, from + count), counted from 0: actor, person, next, size or proof, rank, order,
- * little-endian. returns how many were written. The extra links: two handles, order; all of them. Equal link logs give
- * equal bytes. */
-uint32_t pugd_graph_dump(const struct pugd_graph *graph, uint32_t from, uint32_t count, uint8_t *out);
-void pugd_graph_dump_extras(const struct pugd_graph *graph, uint8_t *out);
-
-/* The same bytes, ids and then extra links, as they are now, while the graph goes on changing (saving.h): begun and ended
- * by the thread that changes it, read by another, which calls pugd_graph_save_next until that returns 0, or -1 where the
- * picture was lost for want of memory. One at a time. save_begin returns 0, or -1 where memory is short.
- * room ≥ 8 KiB. */
+/* A picture of the graph as it is now, while it goes on changing (saving.h): records of the ids in the order of their
+ * handles (actor, person, next, size or proof, rank, order or extras), then of the extra links in the order in which they
+ * came (two handles, order), little-endian. Equal link logs give equal bytes. Begun and ended by the thread that changes
+ * the graph, read by another, which calls pugd_graph_save_next until that returns 0, or -1 where the picture was lost for
+ * want of memory. One at a time. save_begin returns 0, or -1 where memory is short. room ≥ 8 KiB. */
 int pugd_graph_save_begin(struct pugd_graph *graph);
 int64_t pugd_graph_save_next(const struct pugd_graph *graph, uint8_t *out, size_t room);
 void pugd_graph_save_end(struct pugd_graph *graph);
 
-/* Fill an empty graph with the records of a dump. returns 0; -1 where memory is short; -2 where they cannot be one.
+/* Fill an empty graph with the records of a picture. returns 0; -1 where memory is short; -2 where they cannot be one.
  * After either the graph may only be freed. */
 int pugd_graph_load(struct pugd_graph *graph, const uint8_t *records, uint32_t count, const uint8_t *extras,
                     uint32_t extra_count);

@@ -77,15 +77,8 @@ static int call_fallocate(int fd, int mode, off_t at, off_t length)
     return fallocate(fd, mode, at, length);
 }
 
+#include "check.h"
 #include "flush.c"
-
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                 \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 #define TIMEOUT_MS 20000
 #define HEADER 32

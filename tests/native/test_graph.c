@@ -1,20 +1,14 @@
-// sources: ids.c siphash.c pages.c graph.c saving.c
+// sources: ids.c siphash.c pages.c graph.c extras.c saving.c
 // define: PUGD_TEST_MEMORY
 /* The graph against a table of labels, while allocations fail: representatives, sizes, members, who moved, why two are
- * one, which links there are, persons taken apart; dumps that load to the same dump; and bytes of any kind as a packed batch or as records. */
+ * one, which links there are, persons taken apart; pictures that load to the same picture; and bytes of any kind as a packed batch or as records. */
+#include "check.h"
 #include "failing_memory.h"
 #include "graph.h"
+#include "picture.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                 \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 #define IDS 120
 #define LINKS 1500
@@ -27,7 +21,7 @@ static uint32_t user[IDS];      /* when it became a user id; 0: it is none */
 static uint32_t clock_;
 static int linked_a[LINKS + 1], linked_b[LINKS + 1]; /* by order */
 static uint64_t pair[IDS][IDS]; /* the order of the link of two ids that stands; 0: there is none */
-static uint8_t dumps[2][IDS * PUGD_GRAPH_RECORD], extras[2][LINKS * PUGD_GRAPH_EXTRA];
+static uint8_t pictures[2][IDS * PUGD_GRAPH_RECORD + LINKS * PUGD_GRAPH_EXTRA];
 
 static int representative(int person)
 {
@@ -123,8 +117,8 @@ static int explained(struct pugd_graph *g, int a, int b)
     return 0;
 }
 
-/* A picture of the graph, begun now and then, taken piece by piece while it changes: the dump of when it began, or lost
- * for want of memory. */
+/* A picture of the graph, begun now and then, taken piece by piece while it changes: what there was when it began, or
+ * lost for want of memory. */
 static struct {
     int begun;
     size_t bytes, taken;
@@ -133,14 +127,14 @@ static struct {
 
 static int picture_begin(struct pugd_graph *g)
 {
-    if (pugd_graph_save_begin(g)) return 0;
     struct pugd_graph_numbers numbers = pugd_graph_statistics(g);
-    picture.begun = 1;
+    unsigned of = failing_of;
+    failing_of = 0;
+    picture.bytes = picture_of(g, picture.then, sizeof picture.then);
+    failing_of = of;
+    CHECK(picture.bytes == (size_t)numbers.ids * PUGD_GRAPH_RECORD + (size_t)numbers.extras * PUGD_GRAPH_EXTRA);
     picture.taken = 0;
-    picture.bytes = numbers.ids * PUGD_GRAPH_RECORD;
-    CHECK(pugd_graph_dump(g, 0, IDS, picture.then) == numbers.ids);
-    pugd_graph_dump_extras(g, picture.then + picture.bytes);
-    picture.bytes += numbers.extras * PUGD_GRAPH_EXTRA;
+    picture.begun = !pugd_graph_save_begin(g);
     return 0;
 }
 
@@ -250,45 +244,38 @@ static int world(uint64_t seed, unsigned failing, int with_scatter)
     if (picture.begun) pugd_graph_save_end(g); /* given up halfway */
     picture.begun = 0;
     struct pugd_graph_numbers numbers = pugd_graph_statistics(g);
-    uint32_t half = numbers.ids / 2;
-    CHECK(pugd_graph_dump(g, 0, half, dumps[0]) == half);
-    CHECK(pugd_graph_dump(g, half, IDS, dumps[0] + half * PUGD_GRAPH_RECORD) == numbers.ids - half);
     failing_of = 0;
     CHECK(numbers.extras > (with_scatter ? 0 : 100) && numbers.extras <= LINKS);
-    pugd_graph_dump_extras(g, extras[0]);
-    size_t extra_bytes = numbers.extras * PUGD_GRAPH_EXTRA;
+    size_t id_bytes = numbers.ids * PUGD_GRAPH_RECORD, bytes = id_bytes + numbers.extras * PUGD_GRAPH_EXTRA;
+    uint8_t *whole = pictures[0], *other = pictures[1];
+    CHECK(picture_of(g, whole, sizeof pictures[0]) == bytes);
     if (!with_scatter) {
         struct pugd_graph *replayed = pugd_graph_new(key);
         CHECK(pugd_graph_link_many(replayed, log, logged) == logged);
-        CHECK(pugd_graph_dump(replayed, 0, IDS, dumps[1]) == numbers.ids);
-        CHECK(!memcmp(dumps[0], dumps[1], numbers.ids * PUGD_GRAPH_RECORD));
-        pugd_graph_dump_extras(replayed, extras[1]);
-        CHECK(!memcmp(extras[0], extras[1], extra_bytes));
+        CHECK(picture_of(replayed, other, sizeof pictures[1]) == bytes);
+        CHECK(!memcmp(whole, other, bytes));
         pugd_graph_free(replayed);
     }
 
     struct pugd_graph *loaded = pugd_graph_new(key);
-    CHECK(pugd_graph_load(loaded, dumps[0], numbers.ids, extras[0], numbers.extras) == 0);
+    CHECK(pugd_graph_load(loaded, whole, numbers.ids, whole + id_bytes, numbers.extras) == 0);
     CHECK(same(loaded) == 0);
-    CHECK(pugd_graph_dump(loaded, 0, IDS, dumps[1]) == numbers.ids);
-    CHECK(!memcmp(dumps[0], dumps[1], numbers.ids * PUGD_GRAPH_RECORD));
-    pugd_graph_dump_extras(loaded, extras[1]);
-    CHECK(!memcmp(extras[0], extras[1], extra_bytes));
+    CHECK(picture_of(loaded, other, sizeof pictures[1]) == bytes);
+    CHECK(!memcmp(whole, other, bytes));
     struct pugd_graph_numbers again = pugd_graph_statistics(loaded);
     CHECK(again.ids == numbers.ids && again.users == numbers.users && again.joins == numbers.joins);
     CHECK(again.extras == numbers.extras);
     pugd_graph_free(loaded);
 
     for (int round = 0; round < 150; round++) { /* any record may be damaged: refused or loaded, never a wild read */
-        memcpy(dumps[1], dumps[0], sizeof dumps[0]);
-        for (int k = 0; k < 3; k++)
-            dumps[1][failing_random(&state) % (numbers.ids * PUGD_GRAPH_RECORD)] ^= (uint8_t)failing_random(&state);
-        memcpy(extras[1], extras[0], extra_bytes);
-        if (round % 3 == 0) extras[1][failing_random(&state) % extra_bytes] ^= (uint8_t)failing_random(&state);
+        memcpy(other, whole, bytes);
+        for (int k = 0; k < 3; k++) other[failing_random(&state) % id_bytes] ^= (uint8_t)failing_random(&state);
+        if (round % 3 == 0)
+            other[id_bytes + failing_random(&state) % (bytes - id_bytes)] ^= (uint8_t)failing_random(&state);
         failing_of = round % 2 ? 0 : 20;
         struct pugd_graph *damaged = pugd_graph_new(key);
         if (!damaged) continue;
-        if (pugd_graph_load(damaged, dumps[1], numbers.ids, extras[1], numbers.extras) == 0)
+        if (pugd_graph_load(damaged, other, numbers.ids, other + id_bytes, numbers.extras) == 0)
             for (int i = 0; i < IDS; i++) {
                 uint64_t members[IDS];
                 struct pugd_graph_entry links[IDS];

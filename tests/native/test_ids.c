@@ -1,19 +1,12 @@
 // sources: ids.c siphash.c pages.c
 // define: PUGD_TEST_MEMORY
 /* The index against "the n-th actor put has handle n", while allocations fail. */
+#include "check.h"
 #include "failing_memory.h"
 #include "ids.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                 \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 #define ACTORS 120000
 static uint64_t actors[ACTORS + 1];

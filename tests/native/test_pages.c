@@ -1,19 +1,12 @@
 // sources: pages.c
 /* Chunks as the system gives them: whole, zeroed, on their boundary, apart from one another; few or many, taken in haste
  * or slowly enough that the thread is ahead. */
+#include "check.h"
 #include "pages.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                 \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 #define CHUNKS 24
 

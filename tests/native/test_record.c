@@ -1,19 +1,12 @@
 // sources: record.c
 /* The checksum against its published values and itself in parts; records read back, and under any damage never read
  * wrongly nor past their buffer; the search behind damage; rows split, and never past the payload. */
+#include "check.h"
 #include "record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                 \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 static uint64_t state = 20261124;
 

@@ -1,20 +1,14 @@
-// sources: saving.c graph.c ids.c siphash.c pages.c
+// sources: saving.c graph.c extras.c ids.c siphash.c pages.c
 /* A picture of a graph of many blocks, taken by one thread while another links, learns user ids and takes persons apart:
- * to the byte what was dumped before. */
+ * to the byte the picture of what was there before, taken while nobody changed it. */
+#include "check.h"
 #include "graph.h"
+#include "picture.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                 \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 #define IDS 6000
 #define ROUNDS 6
@@ -60,12 +54,11 @@ int main(void)
     for (int round = 0; round < ROUNDS; round++) {
         for (int i = 0; i < 20000; i++) change();
         struct pugd_graph_numbers numbers = pugd_graph_statistics(graph);
-        size_t ids = (size_t)numbers.ids * PUGD_GRAPH_RECORD, bytes = ids + (size_t)numbers.extras * PUGD_GRAPH_EXTRA;
+        size_t bytes = (size_t)numbers.ids * PUGD_GRAPH_RECORD + (size_t)numbers.extras * PUGD_GRAPH_EXTRA;
         uint8_t *then = malloc(bytes);
         picture = malloc(bytes + 100000);
         CHECK(then && picture);
-        CHECK(pugd_graph_dump(graph, 0, numbers.ids, then) == numbers.ids);
-        pugd_graph_dump_extras(graph, then + ids);
+        CHECK(picture_of(graph, then, bytes) == bytes);
         CHECK(numbers.extras > 2000);
         CHECK(pugd_graph_save_begin(graph) == 0);
         if (round % 2) /* some blocks are copied before the thread begins */

@@ -2,20 +2,13 @@
 // define: PUGD_TEST_MEMORY
 /* The scan against a plain recursive parser, over grown and then damaged texts in buffers of exactly their size, while
  * allocations fail; and over texts too deep, too wide and too long for any carelessness. */
+#include "check.h"
 #include "failing_memory.h"
 #include "scan.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                 \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 static uint64_t seed = 20261124;
 

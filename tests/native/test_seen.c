@@ -2,20 +2,13 @@
 // define: PUGD_TEST_MEMORY
 /* The set of event ids against an array of times, with clocks that step, stand and leap; its bound on bytes; memory that
  * fails; and bytes of any kind as a packed batch or as journal records. */
+#include "check.h"
 #include "failing_memory.h"
 #include "record.h"
 #include "seen.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                 \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 #define HOUR 3600000u
 #define DAY (24u * HOUR)

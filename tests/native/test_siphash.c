@@ -1,18 +1,11 @@
 // sources: siphash.c
 /* The hash against its published vectors; many at once against one at a time, texts of every length, read to the byte. */
+#include "check.h"
 #include "siphash.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                 \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 /* SipHash-2-4 of 0, 1, 2, … of each length under the key 00 … 0f: the reference implementation's table. */
 static const uint64_t vectors[64] = {

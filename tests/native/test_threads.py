@@ -17,7 +17,7 @@ NATIVE = HERE.parents[1] / "native"
     [
         ("test_flush", ["record.c"]),
         ("test_pages", ["pages.c"]),
-        ("test_saving", ["saving.c", "graph.c", "ids.c", "siphash.c", "pages.c"]),
+        ("test_saving", ["saving.c", "graph.c", "extras.c", "ids.c", "siphash.c", "pages.c"]),
     ],
 )
 def test_there_is_no_race(name: str, sources: list[str], tmp_path: Path) -> None:

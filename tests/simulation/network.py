@@ -134,6 +134,12 @@ class Edge:
         if self._twin.flushed_event.is_set():
             self._twin.flushed_event = trio.Event()
 
+    def take_datagrams(self) -> None:
+        """There are none: clients of this world speak HTTP."""
+
+    def send_answers(self) -> None:
+        """An answer here travels as soon as it is given."""
+
     def stop_accepting(self) -> None:
         """Never asked to."""
 
