@@ -277,7 +277,8 @@ class Keeper:
             collector=f"http://{reachable(address(self._config.collector))}",
         )
         server = ServerConfig()
-        server.bind = [f"fd://{self._socket.fileno()}"]
+        # Its own from here on: a descriptor closed twice is, the second time, one of the embedded engine's files.
+        server.bind = [f"fd://{self._socket.detach()}"]
         server.accesslog = None
         server.errorlog = logging.getLogger("hypercorn.error")
         server.graceful_timeout = 2.0

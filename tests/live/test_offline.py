@@ -1,7 +1,10 @@
-"""Nothing calls out: the daemon starts and works where there is no network, and connects to nothing but this machine.
+"""What the daemon asks of the kernel: it starts and works where there is no network, connects to nothing but this
+machine, and closes no descriptor twice.
 
 It runs in a network namespace of its own that has a loopback and nothing else, under strace, which writes down every
-address that any of its processes tries to reach: the engines' threads and Postgres's processes too.
+address that any of its processes tries to reach, the engines' threads and Postgres's processes too, and every
+descriptor that is closed. One that is closed twice is, the second time, somebody else's: the embedded ClickHouse
+ends the process when it finds a file of its own closed.
 """
 
 from __future__ import annotations
@@ -47,10 +50,10 @@ def apart(work: object) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
 @pytest.mark.skipif(shutil.which("strace") is None or shutil.which("ip") is None, reason="needs strace and ip")
-def test_it_starts_and_works_without_a_network_and_reaches_for_none(tmp_path: Path) -> None:
+def test_it_works_without_a_network_reaches_for_none_and_closes_nothing_twice(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
     trace = tmp_path / "trace"
-    calls = "trace=connect,sendto,sendmsg,sendmmsg"
+    calls = "trace=connect,sendto,sendmsg,sendmmsg,close"
     daemon.prefix = [
         "strace",
         "-f",
@@ -78,7 +81,12 @@ def test_it_starts_and_works_without_a_network_and_reaches_for_none(tmp_path: Pa
             daemon.destroy()
 
     apart(work)
-    reached = [line for line in trace.read_text(errors="replace").splitlines() if "sa_family=" in line]
+    lines = trace.read_text(errors="replace").splitlines()
+    closed = [line for line in lines if "close(" in line]
+    assert len(closed) > 1000, "strace saw hardly anything closed"
+    twice = [line for line in closed if "EBADF" in line]
+    assert not twice, twice[:10]
+    reached = [line for line in lines if "sa_family=" in line]
     assert any("AF_UNIX" in line for line in reached), "strace saw nothing at all"
     far = [line for line in reached if not NEAR.search(line)]
     assert not far, far[:10]
