@@ -516,7 +516,7 @@ static int keep(struct pugd_plain *p, struct pugd_plain_event *e, uint32_t proje
         if (reserve(&p->keys, 5) || reserve(&p->ids, 5)) return -1;
         p->keys.length = p->ids.length = 5; /* the array's header, written when it is asked for */
     }
-    if (reserve(&p->keys, (size_t)e->event_id_length + 32)) return -1;
+    if (reserve(&p->keys, (size_t)e->event_id_length + e->event_length + 32)) return -1;
     if (reserve(&p->ids, (size_t)e->user_length + e->anonymous_length + 32)) return -1;
     e->project = project;
     e->keys_at = p->keys.length;
@@ -524,6 +524,7 @@ static int keep(struct pugd_plain *p, struct pugd_plain_event *e, uint32_t proje
     uint8_t *at = put_uint(p->keys.bytes + p->keys.length, project);
     at = put_text(at, e->event_id, e->event_id_length);
     at = put_uint(at, (uint64_t)e->occurred_at);
+    at = put_text(at, e->event, e->event_length);
     p->keys.length = (size_t)(at - p->keys.bytes);
     at = put_uint(p->ids.bytes + p->ids.length, project);
     at = put_text(at, e->user, e->user_length);
@@ -617,17 +618,17 @@ const struct pugd_plain_event *pugd_plain_at(const struct pugd_plain *p, size_t 
     return index < p->count ? &p->events[index] : NULL;
 }
 
-static const uint8_t *array_of(struct pugd_plain *p, struct buffer *b, size_t *length)
+static const uint8_t *array_of(struct pugd_plain *p, struct buffer *b, uint64_t values, size_t *length)
 {
     b->bytes[0] = 0xdd;
-    put_be(b->bytes + 1, 3 * (uint64_t)p->count, 4);
+    put_be(b->bytes + 1, values * (uint64_t)p->count, 4);
     *length = b->length;
     return b->bytes;
 }
 
-const uint8_t *pugd_plain_event_keys(struct pugd_plain *p, size_t *length) { return array_of(p, &p->keys, length); }
+const uint8_t *pugd_plain_event_keys(struct pugd_plain *p, size_t *length) { return array_of(p, &p->keys, 4, length); }
 
-const uint8_t *pugd_plain_ids(struct pugd_plain *p, size_t *length) { return array_of(p, &p->ids, length); }
+const uint8_t *pugd_plain_ids(struct pugd_plain *p, size_t *length) { return array_of(p, &p->ids, 3, length); }
 
 const uint8_t *pugd_plain_rows(struct pugd_plain *p, const uint64_t *actors, const uint32_t *skip, size_t skip_count,
                                const uint32_t *old, size_t old_count, size_t *length)

@@ -72,8 +72,8 @@ void pugd_plain_drop(struct pugd_plain *p, size_t count);
 size_t pugd_plain_count(const struct pugd_plain *p);
 const struct pugd_plain_event *pugd_plain_at(const struct pugd_plain *p, size_t index);
 
-/* MessagePack arrays: project, event id, occurred_at of each event; project, user id, anonymous id. Valid until the next
- * call. */
+/* MessagePack arrays: project, event id, occurred_at, name of each event; project, user id, anonymous id. Valid until the
+ * next call. */
 const uint8_t *pugd_plain_event_keys(struct pugd_plain *p, size_t *length);
 const uint8_t *pugd_plain_ids(struct pugd_plain *p, size_t *length);
 

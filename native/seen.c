@@ -14,6 +14,8 @@
 #define LAG_MAX (65534 - HORIZON) /* granules that base may lie behind now */
 #define SWEEP_OF_GRANULE 2        /* tables walked for each granule of time: all of them in 2 048 granules */
 #define SWEEP_OF_CALL 32          /* and at most for one call */
+#define MARK_BITS TABLES_BITS     /* the mark stands where the table's number would */
+#define ID_MASK (UINT64_MAX >> MARK_BITS)
 
 struct table {
     uint64_t *hash; /* lines × 8, on a 64-byte boundary inside `memory`; the granules follow */
@@ -251,6 +253,11 @@ static int table_room(struct pugd_seen *s, struct table *t)
     return 1;
 }
 
+/* A place as it is stored: the id, without the number of its table, and its mark. */
+static inline uint64_t marked(uint64_t h, uint16_t mark) { return (h & ID_MASK) | (uint64_t)mark << (64 - MARK_BITS); }
+
+static inline uint16_t mark_in(uint64_t stored) { return (uint16_t)(stored >> (64 - MARK_BITS)); }
+
 static inline void prefetch(const struct pugd_seen *s, uint64_t h)
 {
     const struct table *t = &s->table[h >> (64 - TABLES_BITS)];
@@ -260,24 +267,32 @@ static inline void prefetch(const struct pugd_seen *s, uint64_t h)
     __builtin_prefetch(&granules(t)[place], 1);
 }
 
-/* returns 1 where it was known, 0 where it is now, -1 where it is not kept: past, or forgotten at once. */
-static int add(struct pugd_seen *s, uint64_t h, uint64_t granule)
+enum { NOT_KEPT = -1, ADDED = 0, KNOWN = 1 };
+
+/* returns KNOWN, and *before, its mark until now; ADDED where it is known from now on; NOT_KEPT: past, or forgotten at once.
+ * A mark replaces none; where `learning`, what the journal says later of an id, any. */
+static int add(struct pugd_seen *s, uint64_t h, uint16_t mark, uint64_t granule, int learning, uint16_t *before)
 {
     struct table *t = &s->table[h >> (64 - TABLES_BITS)];
     uint16_t low = (uint16_t)granule;
     if (t->lines) {
         uint32_t at = home(t, h);
         for (;;) {
-            const uint64_t *line = &t->hash[(size_t)at * 8];
+            uint64_t *line = &t->hash[(size_t)at * 8];
             for (uint32_t i = 0; i < 8; i++) {
-                if (line[i] != h) continue;
+                if ((line[i] ^ h) & ID_MASK) continue;
                 uint16_t *kept = &granules(t)[(size_t)at * 8 + i];
-                if (granule_of(s, *kept) >= alive_from(s)) return 1;
+                if (granule_of(s, *kept) >= alive_from(s)) {
+                    *before = mark_in(line[i]);
+                    if (mark && (learning || !*before)) line[i] = marked(h, mark);
+                    return KNOWN;
+                }
                 if (granule < alive_from(s)) break;
                 hold(s, *kept, -1);
                 hold(s, low, 1);
                 *kept = low;
-                return 0;
+                line[i] = marked(h, mark);
+                return ADDED;
             }
             if (!line[7]) break;
             if (++at == t->lines) at = 0;
@@ -286,11 +301,11 @@ static int add(struct pugd_seen *s, uint64_t h, uint64_t granule)
     if (granule < alive_from(s) || (t->used + 1 > t->lines * 7 && (!table_room(s, t) || granule < alive_from(s)))) {
         s->forgotten += granule >= s->now;
         if (granule > s->lost && granule >= s->now) s->lost = granule;
-        return -1;
+        return NOT_KEPT;
     }
-    table_put(t, h, low);
+    table_put(t, marked(h, mark), low);
     hold(s, low, 1);
-    return 0;
+    return ADDED;
 }
 
 static void sweep(struct pugd_seen *s, uint64_t tables)
@@ -356,70 +371,95 @@ static int out_of_reach(const struct pugd_seen *s, uint64_t now_ms, int64_t own_
 static uint64_t hash_of(struct pugd_key key, uint64_t project, const uint8_t *text, uint32_t length)
 {
     uint64_t h = pugd_siphash_project(&key, (uint32_t)project, text, length);
-    return h ? h : 1; /* 0 is a free place */
+    return h & ID_MASK ? h : h | 1; /* 0 is a free place */
+}
+
+/* Of an event's name and actor; never 0. */
+static uint16_t mark_of(struct pugd_key key, uint64_t actor, const uint8_t *name, uint32_t length)
+{
+    key.k0 ^= actor;
+    return (uint16_t)(1 + (pugd_siphash(&key, name, length) >> 32) * ((1u << MARK_BITS) - 1) / (UINT64_C(1) << 32));
 }
 
 #define BLOCK 32
 
-int64_t pugd_seen_add_many(struct pugd_seen *s, const uint8_t *packed, size_t length, uint32_t count,
-                           uint64_t now_ms, uint32_t *duplicates, uint32_t *old, uint32_t *olds)
+int pugd_seen_add_many(struct pugd_seen *s, const uint8_t *packed, size_t length, uint32_t count,
+                       const uint64_t *actors, uint64_t now_ms, struct pugd_seen_found *found)
 {
     struct mp m = {packed, packed + length};
-    uint32_t values, looks = 0;
-    int64_t found = 0;
-    *olds = 0;
-    if (mp_array(&m, &values) || values != 3 * (uint64_t)count) return -1;
+    uint32_t values;
+    found->duplicates_count = found->reused_count = found->old_count = 0;
+    if (mp_array(&m, &values) || values != 4 * (uint64_t)count) return -1;
     advance(s, now_ms);
     if (now_ms < s->now * s->granule_ms) now_ms = s->now * s->granule_ms; /* the clock went back: time here does not */
     for (uint32_t start = 0; start < count; start += BLOCK) {
         uint32_t n = count - start < BLOCK ? count - start : BLOCK;
         uint64_t hash[BLOCK], granule[BLOCK];
         int64_t said[BLOCK];
+        uint16_t mark[BLOCK];
         for (uint32_t i = 0; i < n; i++) {
             uint64_t project, own;
-            uint32_t bytes;
-            const uint8_t *text;
+            uint32_t bytes, name_bytes;
+            const uint8_t *text, *name;
             int negative;
             if (mp_int(&m, &project, &negative) || negative || project > UINT32_MAX) return -1;
-            if (mp_bytes(&m, &text, &bytes) || mp_int(&m, &own, &negative)) return -1;
+            if (mp_bytes(&m, &text, &bytes) || mp_int(&m, &own, &negative) || mp_bytes(&m, &name, &name_bytes)) return -1;
             if (!negative && own > INT64_MAX) own = INT64_MAX;
             hash[i] = bytes ? hash_of(s->key, project, text, bytes) : 0;
             said[i] = (int64_t)own;
             granule[i] = kept_until(s, kept_from(now_ms, said[i]));
-            if (bytes) prefetch(s, hash[i]);
+            if (!bytes) continue;
+            prefetch(s, hash[i]);
+            mark[i] = mark_of(s->key, actors[start + i], name, name_bytes);
         }
         for (uint32_t i = 0; i < n; i++) {
             if (!hash[i]) continue;
+            uint16_t before;
             /* Before it is added: what is forgotten to make room for it was known until now. */
             int far = out_of_reach(s, now_ms, said[i]);
-            if (add(s, hash[i], granule[i]) == 1)
-                duplicates[found++] = start + i;
-            else if (far)
-                old[looks++] = start + i;
+            if (add(s, hash[i], mark[i], granule[i], 0, &before) == KNOWN) {
+                found->duplicates[found->duplicates_count++] = start + i;
+                if (before && before != mark[i]) found->reused[found->reused_count++] = start + i;
+            } else if (far) {
+                found->old[found->old_count++] = start + i;
+            }
         }
     }
-    *olds = looks;
-    return mp_left(&m) ? -1 : found;
+    return mp_left(&m) ? -1 : 0;
 }
 
-/* Where each kind of row (model.py) has its event id, its receipt, and its own time. */
+/* Where each kind of row (model.py) has its event id, its receipt, its own time, its actor and its name. */
 static const struct {
-    uint32_t event_id, received_at, original_at;
+    uint32_t event_id, received_at, original_at, actor, name;
 } places[] = {
-    [1] = {9, 4, 5},    /* EventRow */
-    [2] = {7, 4, 5},    /* TraitRow */
-    [3] = {15, 12, 13}, /* LinkRow */
-    [4] = {0},          /* MergeRow */
-    [5] = {9, 4, 5},    /* EventRow of an old event */
-    [6] = {7, 4, 5},    /* TraitRow of an old event */
+    [1] = {9, 4, 5, 2, 8},    /* EventRow */
+    [2] = {7, 4, 5, 2, 0},    /* TraitRow: of an identify, or the event's row follows */
+    [3] = {15, 12, 13, 4, 7}, /* LinkRow: its call, which is the name of an identify and of an alias */
+    [4] = {0},                /* MergeRow */
+    [5] = {9, 4, 5, 2, 8},    /* EventRow of an old event */
+    [6] = {7, 4, 5, 2, 0},    /* TraitRow of an old event */
 };
 #define KINDS (sizeof places / sizeof *places)
+enum { LINK_ROW = 3 };
 
 struct row {
-    const uint8_t *event_id;
-    uint32_t length;
-    uint64_t project, received, original;
+    const uint8_t *event_id, *name;
+    uint32_t length, name_length;
+    uint64_t kind, project, received, original, actor;
 };
+
+static int is(const struct row *row, const char *name)
+{
+    return row->name_length == strlen(name) && !memcmp(row->name, name, row->name_length);
+}
+
+/* What a row tells of its call's name and actor: as `mark_of` has it, 0 where it does not. */
+static uint16_t mark_of_row(struct pugd_key key, const struct row *row)
+{
+    if (row->kind == LINK_ROW && !is(row, "identify") && !is(row, "alias")) return 0;
+    if (!places[row->kind].name) return mark_of(key, row->actor, (const uint8_t *)"identify", 8);
+    return mark_of(key, row->actor, row->name, row->name_length);
+}
 
 /* One row: the cursor moves past it. Its event_id is empty where it has none. returns -1 if damaged. */
 static int read_row(struct mp *m, struct row *row)
@@ -427,12 +467,17 @@ static int read_row(struct mp *m, struct row *row)
     uint32_t fields;
     uint64_t kind, v;
     int negative;
-    *row = (struct row){0};
+    *row = (struct row){.name = (const uint8_t *)""};
     if (mp_array(m, &fields) || fields < 1 || mp_int(m, &kind, &negative)) return -1;
     int known = !negative && kind < KINDS && places[kind].event_id;
+    if (known) row->kind = kind;
     for (uint32_t i = 1; i < fields; i++) {
         if (known && i == places[kind].event_id) {
             if (mp_bytes(m, &row->event_id, &row->length)) return -1;
+        } else if (known && places[kind].name && i == places[kind].name) {
+            if (mp_bytes(m, &row->name, &row->name_length)) return -1;
+        } else if (known && i == places[kind].actor) {
+            if (mp_int(m, &row->actor, &negative)) return -1;
         } else if (known && (i == 1 || i == places[kind].received_at || i == places[kind].original_at)) {
             if (mp_int(m, &v, &negative)) return -1;
             if (negative) v = 0;
@@ -483,7 +528,9 @@ int64_t pugd_seen_add_records(struct pugd_seen *s, const uint8_t *data, size_t l
         if (!row.length) continue;
         advance(s, row.received);
         uint64_t until = kept_until(s, kept_from(row.received, (int64_t)row.original));
-        added += add(s, hash_of(s->key, row.project, row.event_id, row.length), until) == 0;
+        uint16_t before;
+        added += add(s, hash_of(s->key, row.project, row.event_id, row.length), mark_of_row(s->key, &row), until, 1,
+                     &before) == ADDED;
     }
     return one < 0 ? -1 : added;
 }
@@ -503,13 +550,18 @@ int64_t pugd_seen_digest(const uint8_t key[16], const uint8_t *data, size_t leng
         if (row.received > *last_ms) *last_ms = row.received;
         if (!row.length) continue;
         uint64_t h = hash_of(k, row.project, row.event_id, row.length);
-        if (h == last) continue;
+        uint16_t mark = mark_of_row(k, &row);
+        if (h == last) { /* the last row that tells is right: an event's own */
+            if (mark && (size_t)count <= room) memcpy(out + (size_t)(count - 1) * PUGD_SEEN_ID_BYTES + 12, &mark, 2);
+            continue;
+        }
         last = h;
         if ((size_t)count < room) {
             uint64_t seconds = (kept_from(row.received, (int64_t)row.original) + 999) / 1000;
             uint32_t from = seconds < UINT32_MAX ? (uint32_t)seconds : UINT32_MAX;
             memcpy(out + (size_t)count * PUGD_SEEN_ID_BYTES, &h, 8);
             memcpy(out + (size_t)count * PUGD_SEEN_ID_BYTES + 8, &from, 4);
+            memcpy(out + (size_t)count * PUGD_SEEN_ID_BYTES + 12, &mark, 2);
         }
         count += 1;
     }
@@ -526,14 +578,17 @@ int64_t pugd_seen_add_ids(struct pugd_seen *s, const uint8_t *ids, size_t count,
         uint64_t hash[BLOCK];
         for (size_t i = 0; i < n; i++) {
             memcpy(&hash[i], ids + (start + i) * PUGD_SEEN_ID_BYTES, 8);
-            hash[i] = hash[i] ? hash[i] : 1;
+            hash[i] = hash[i] & ID_MASK ? hash[i] : hash[i] | 1;
             prefetch(s, hash[i]);
         }
         for (size_t i = 0; i < n; i++) {
             uint32_t from;
+            uint16_t mark, before;
             memcpy(&from, ids + (start + i) * PUGD_SEEN_ID_BYTES + 8, 4);
+            memcpy(&mark, ids + (start + i) * PUGD_SEEN_ID_BYTES + 12, 2);
             uint64_t until = kept_until(s, (uint64_t)from * 1000);
-            added += add(s, hash[i], until < most ? until : most) == 0;
+            mark &= (1u << MARK_BITS) - 1;
+            added += add(s, hash[i], mark, until < most ? until : most, 1, &before) == ADDED;
         }
     }
     return added;

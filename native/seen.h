@@ -1,5 +1,7 @@
 /* Event ids taken lately: a set of 64-bit keyed hashes (SipHash-2-4 of project ‖ event id, as in ids.h), each with the
- * time until which it is kept: max(receipt, the event's own time, but at most a day ahead) + window.
+ * time until which it is kept: max(receipt, the event's own time, but at most a day ahead) + window; and with a mark, 12
+ * bits of a keyed hash of the event's name and actor, which tells a retry from another event that was given a used id. Such
+ * a one is missed once in 4 095. No mark, 0, where they are not known (a link's row tells neither): it is like any.
  *
  * Times are granules of (window + 1 day) ÷ 49 152, rounded up: 3.5 s for a window of a day. An id is known as long as
  * the granule of now is not past its own. Only the low 16 bits are stored; that is enough while every stored granule
@@ -8,7 +10,7 @@
  *
  * 4 096 small tables, each growing by a quarter on its own, so that an addition moves at most one (2 400 ids of 10 M):
  *
- *   bits of the hash   63 … 52  which table          51 … 20  where in it
+ *   bits of the hash   63 … 52  which table, so that the mark may stand there        51 … 20  where in it
  *   table: | line of 8 hashes | … | then u16 × 8 for each line: the granules |       0 is a free place
  *          A line is filled from the left; a full one overflows into the next; at most 7/8 are taken.
  *
@@ -48,22 +50,27 @@ struct pugd_seen_numbers {
 struct pugd_seen *pugd_seen_new(const uint8_t key[16], uint64_t window_ms, uint64_t bytes_max);
 void pugd_seen_free(struct pugd_seen *seen);
 
-/* A batch that came at now_ms. `packed` is a MessagePack array of 3 × count values: project, event id, the event's own
- * time in ms. Adds each; duplicates[] gets, in order, those that were known, or came before in the batch; old[] those that
- * were not, and are out of reach (see above). An event without an id ('') is neither. returns how many are duplicates, and
- * *olds; -1 where `packed` is not of that form: some may be added. */
-int64_t pugd_seen_add_many(struct pugd_seen *seen, const uint8_t *packed, size_t length, uint32_t count,
-                           uint64_t now_ms, uint32_t *duplicates, uint32_t *old, uint32_t *olds);
+/* A batch that came at now_ms. `packed` is a MessagePack array of 4 × count values: project, event id, the event's own
+ * time in ms, its name; actors[] are its actors. Adds each; found->duplicates[] gets, in order, those that were known, or
+ * came before in the batch; ->reused[] those of them that came with another name or actor; ->old[] those that were not
+ * known, and are out of reach (see above). An event without an id ('') is none of it. returns 0; -1 where `packed` is not of
+ * that form: some may be added. */
+struct pugd_seen_found {
+    uint32_t *duplicates, *reused, *old; /* room for count each */
+    uint32_t duplicates_count, reused_count, old_count;
+};
+int pugd_seen_add_many(struct pugd_seen *seen, const uint8_t *packed, size_t length, uint32_t count,
+                       const uint64_t *actors, uint64_t now_ms, struct pugd_seen_found *found);
 
 /* The event ids of whole journal records (record.h), with the times their rows give. returns how many were added, or -1
  * where the bytes are not whole records of rows: some may have been added. */
 int64_t pugd_seen_add_records(struct pugd_seen *seen, const uint8_t *data, size_t length, uint64_t position);
 
-/* What is to be remembered of journal records when they go: 12 bytes an id, little-endian: its hash, and the second, rounded
- * up, from which on it is kept for a window: max(receipt, the event's own time, but at most a day ahead). Rows of one event
- * that follow one another count once. `out` gets them where it has room for them. returns how many, or -1 as above;
+/* What is to be remembered of journal records when they go: 14 bytes an id, little-endian: its hash; the second, rounded up,
+ * from which on it is kept for a window: max(receipt, the event's own time, but at most a day ahead); its mark. Rows of one
+ * event that follow one another count once. `out` gets them where it has room for them. returns how many, or -1 as above;
  * *first_ms and *last_ms, the least and the greatest receipt; both 0 where no row has one. */
-#define PUGD_SEEN_ID_BYTES 12
+#define PUGD_SEEN_ID_BYTES 14
 int64_t pugd_seen_digest(const uint8_t key[16], const uint8_t *data, size_t length, uint64_t position, uint8_t *out,
                          size_t room, uint64_t *first_ms, uint64_t *last_ms);
 /* Adds such ids, received at now_ms at the latest. returns how many were added. */

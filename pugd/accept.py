@@ -1,7 +1,7 @@
 """The way in: a wake-up's requests and datagrams become rows in the journal, all of them at once.
 
 In this order, and without an await, so that it is one atomic step: room in the journal, or nothing is taken; dialect
-and enrichment, event by event; duplicates, one call into C; actors, one call into C; proposals of links, one by one,
+and enrichment, event by event; actors, one call into C; duplicates, one call into C; proposals of links, one by one,
 because each outcome decides the next, but only for the few events that say something new; then one record. A refused
 append therefore leaves no trace in the set or the graph. An ack waits for its record to be flushed; that of a duplicate
 too, since its original lies before it.
@@ -12,6 +12,7 @@ What the console proposes by hand (merge, unlink) goes the same way, one at a ti
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
@@ -28,6 +29,7 @@ from pugd.identity.duplicates import RecentIds
 from pugd.identity.graph import Graph
 from pugd.journal.writer import Writer
 from pugd.model import (
+    KEYS,
     LINK,
     MERGE,
     OLD_EVENT,
@@ -177,33 +179,42 @@ class Accept:
                 count = plain.add(arrival.body, arrival.call == "track", key.project, received_at)
                 if count:
                     if batch.length:
-                        self._keep(batch, acks, kept, size, received_at)
+                        self._keep(batch, arrivals, acks, kept, size, received_at)
                         kept, batch = len(acks), Batch()
                     acks.append(Ack(count, [], None, 0))
                     continue
             if plain.count:
-                self._keep(plain, acks, kept, size, received_at)
+                self._keep(plain, arrivals, acks, kept, size, received_at)
                 kept = len(acks)
             acks.append(self._read(arrival, batch, received_at))
         if plain.count:
-            self._keep(plain, acks, kept, size, received_at)
+            self._keep(plain, arrivals, acks, kept, size, received_at)
             kept = len(acks)
         if lines:
             self._read_datagrams(lines, batch, received_at)
-        if batch.length and not self._keep(batch, acks, kept, size, received_at):
+        if batch.length and not self._keep(batch, arrivals, acks, kept, size, received_at):
             self._datagrams_refused += datagrams
         return acks
 
-    def _keep(self, taken: Batch | Plain, acks: list[Ack], begin: int, size: int, received_at: int) -> bool:
+    def _keep(
+        self,
+        taken: Batch | Plain,
+        arrivals: Sequence[Arrival],
+        acks: list[Ack],
+        begin: int,
+        size: int,
+        received_at: int,
+    ) -> bool:
         """Keep what was taken of the requests whose acks are acks[begin:], if there is room, and say so in these."""
         count = taken.length if isinstance(taken, Batch) else taken.count
         # A row repeats at most what its context says, in columns of its own; each trait's row repeats its call's ids.
         repeated = self._repeated + (sum(map(_repeats, taken.calls.values())) if isinstance(taken, Batch) else 0)
         room = self._writer.room(2 * (size + repeated) + count * ROW_BYTES)
         position = 0
+        reused: list[int] = []
         if room:
             keep = self._keep_batch if isinstance(taken, Batch) else self._keep_plain
-            position = keep(taken, received_at)  # type: ignore[arg-type]
+            position, reused = keep(taken, received_at)  # type: ignore[arg-type]
         if isinstance(taken, Plain):
             taken.reset()
         for index in range(begin, len(acks)):
@@ -213,7 +224,22 @@ class Accept:
             elif ack.accepted:
                 self._unavailable += 1
                 acks[index] = Ack(0, [], NO_ROOM, 0)
+        if reused:
+            self._refuse_reused(reused, arrivals, acks, begin)
         return room
+
+    def _refuse_reused(self, reused: list[int], arrivals: Sequence[Arrival], acks: list[Ack], begin: int) -> None:
+        """Tell senders which of the events, numbered over acks[begin:], came with an id that another event had."""
+        self._refused[errors.EVENT_ID_REUSED] += len(reused)
+        first = 0
+        for at in range(begin, len(acks)):
+            count = acks[at].accepted
+            theirs = reused[bisect_left(reused, first) : bisect_left(reused, first + count)]
+            if theirs:
+                single = arrivals[at].call != segment.BATCH
+                acks[at] = segment.without_reused(acks[at], [number - first for number in theirs], single)
+            first += count
+        self._datagrams_refused += len(reused) - bisect_left(reused, first)
 
     def _no_room(self, arrivals: Sequence[Arrival], datagrams: int) -> list[Ack]:
         self._unavailable += len(arrivals)
@@ -296,40 +322,43 @@ class Accept:
             mint=self._mint,
         )
 
-    def _keep_batch(self, batch: Batch, received_at: int) -> int:
-        """Duplicates, actors, links, journal. returns the position that makes it durable."""
-        count = batch.length
-        duplicates, old = self._recent.add_many(_pack(batch.event_keys), count, received_at)
-        actors, look = self._graph.resolve_many(_pack(batch.ids), count)
-        parts = batch.parts
-        known = set(duplicates)
-        no_events = sum(parts[PARTS * index] is None and index not in known for index in batch.calls)
-        self._events += count - len(duplicates) - no_events
-        self._duplicates += len(duplicates)
-        parts[1::PARTS] = actors
-        for index in old:
-            if parts[PARTS * index] is not None:
-                parts[PARTS * index] = event_head(cast(int, batch.event_keys[3 * index]), OLD_EVENT)
-        if duplicates or look or batch.calls:
-            parts, count = self._rows(batch, actors, set(look), known, set(old))
-        return self._append(parts, count)
+    def _keep_batch(self, batch: Batch, received_at: int) -> tuple[int, list[int]]:
+        """Actors, duplicates, links, journal.
 
-    def _keep_plain(self, plain: Plain, received_at: int) -> int:
+        returns  the position that makes it durable; which calls are refused, since their event ids were used before
+        """
+        count = batch.length
+        actors, look = self._graph.resolve_many(_pack(batch.ids), count)
+        met = self._recent.add_many(_pack(batch.event_keys), actors, received_at)
+        parts = batch.parts
+        known = set(met.duplicates)
+        no_events = sum(parts[PARTS * index] is None and index not in known for index in batch.calls)
+        self._events += count - len(known) - no_events
+        self._duplicates += len(known) - len(met.reused)
+        parts[1::PARTS] = actors
+        for index in met.old:
+            if parts[PARTS * index] is not None:
+                parts[PARTS * index] = event_head(cast(int, batch.event_keys[KEYS * index]), OLD_EVENT)
+        if known or look or batch.calls:
+            parts, count = self._rows(batch, actors, set(look), known, set(met.old))
+        return self._append(parts, count), met.reused
+
+    def _keep_plain(self, plain: Plain, received_at: int) -> tuple[int, list[int]]:
         """The same for plain events. What their ids prove stands before all of them."""
         count = plain.count
-        duplicates, old = self._recent.add_many(plain.event_keys(), count, received_at)
         actors, look = self._graph.resolve_many(plain.ids(), count)
-        self._events += count - len(duplicates)
-        self._duplicates += len(duplicates)
+        met = self._recent.add_many(plain.event_keys(), actors, received_at)
+        self._events += count - len(met.duplicates)
+        self._duplicates += len(met.duplicates) - len(met.reused)
         links: list[object] = []
         if look:
-            for index in sorted(set(look).difference(duplicates)):
+            for index in sorted(set(look).difference(met.duplicates)):
                 self._link(plain.evidence(index), links)
-        rows = plain.rows(actors, duplicates, old)
+        rows = plain.rows(actors, met.duplicates, met.old)
         if links:
             rows = b"".join([*map(_pack, links), rows])
-        count += len(links) - len(duplicates)
-        return self._writer.append(rows, count) if count else self._writer.position
+        count += len(links) - len(met.duplicates)
+        return self._writer.append(rows, count) if count else self._writer.position, met.reused
 
     def _rows(
         self, batch: Batch, actors: list[int], look: set[int], duplicates: set[int], old: set[int]

@@ -176,15 +176,18 @@ class Call(msgspec.Struct, gc=False):
 
 PARTS = 14
 """Parts of an event in Batch.parts."""
+KEYS = 4
+"""Values of a call in Batch.event_keys."""
 
 
 class Batch:
     """The calls of one wake-up, understood, in order of arrival: what dialects add to and accept.py takes.
 
     Kept as parallel lists, because what follows (duplicates, actors, the journal) works on all of them at once. The
-    call number i has event_keys[3i:3i+3] = project, event id, original_at; ids[3i:3i+3] = project, user id, anonymous
-    id ('' = none; for an alias the new id and the previous one); calls[i], where it asks for a link or changes traits;
-    and parts[PARTS·i : PARTS·(i+1)], its EventRow in parts, or as many Nones where it is no event:
+    call number i has event_keys[KEYS·i : KEYS·(i+1)] = project, event id, original_at, name (of an identify or alias
+    its call); ids[3i:3i+3] = project, user id, anonymous id ('' = none; for an alias the new id and the previous one);
+    calls[i], where it asks for a link or changes traits; and parts[PARTS·i : PARTS·(i+1)], its EventRow in parts, or as
+    many Nones where it is no event:
 
         0 head          MessagePack: the row's array header, kind, project   (`event_head`)
         1 actor         0, until accept.py knows it
@@ -208,7 +211,7 @@ class Batch:
 
     def cut(self, length: int) -> None:
         """Take back all calls from number `length` on, half added ones too."""
-        del self.event_keys[3 * length :], self.ids[3 * length :], self.parts[PARTS * length :]
+        del self.event_keys[KEYS * length :], self.ids[3 * length :], self.parts[PARTS * length :]
         for index in [index for index in self.calls if index >= length]:
             del self.calls[index]
         self.length = length

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,35 @@ def test_a_duplicate_is_acked_and_dropped(world: World) -> None:
     assert world.accept.statistics().duplicates == 3
 
 
+def test_an_id_that_was_used_for_another_event_or_by_somebody_else_is_refused(world: World) -> None:
+    at = {"timestamp": datetime.fromtimestamp(NOW / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")}
+    wrong = (1, errors.INVALID_FIELD, "batch[1].type")
+    for plain in ({}, at):  # the long way, and the short one
+        world.send(track("1", "paid") | plain, call="track")
+        second = {"type": "trak"} if plain is not at else track("2", "paid")
+        body = [track("1", "paid"), second, track("1", "sent"), track("2", "paid"), track("1", "paid")]
+        ack, shipped = world.send({"batch": [event | plain for event in body]}, {"batch": [track("2", "sent") | plain]})
+        assert [(refusal.index, refusal.code, refusal.field) for refusal in ack.refused] == [
+            *([wrong] if plain is not at else []), (2, errors.EVENT_ID_REUSED, "batch[2].messageId"),
+        ]  # fmt: skip
+        assert (ack.accepted, ack.failed, ack.position) == (5 - len(ack.refused), None, world.writer.position)
+        assert (shipped.accepted, shipped.position, shipped.failed) == (0, 0, shipped.refused[0])
+        others = [
+            track("1", "paid", userId="u"),
+            track("1", "paid", anonymousId="b"),
+            track("1", "paid") | {"type": "identify"},
+        ]
+        for other in others:
+            [ack] = world.send(other | plain, call=other["type"])
+            assert ack.failed is not None
+            assert (ack.failed.code, ack.failed.index, ack.failed.field) == (errors.EVENT_ID_REUSED, None, "messageId")
+        world.udp({**track("2", "sent"), "writeKey": "k", **plain}, {**track("2", "paid"), "writeKey": "k", **plain})
+    assert [row.event_id for row in world.rows()] == ["1", "2"]
+    statistics = world.accept.statistics()
+    assert statistics.refused == {errors.INVALID_FIELD: 1, errors.EVENT_ID_REUSED: 12}
+    assert (statistics.duplicates, statistics.datagrams_refused) == (9, 2)
+
+
 def test_rows_of_events_older_than_the_set_of_ids_reaches_are_marked(world: World) -> None:
     """Plain ones and others, a call's traits too; no links, since the same one proposed again changes nothing."""
     old, new = "2026-09-18T00:00:00.000Z", "2026-09-21T00:00:00.000Z"
@@ -346,14 +376,15 @@ def test_a_fault_of_ours_refuses_its_request_alone(world: World, monkeypatch: py
 
 CALLS = st.one_of(
     st.builds(
-        lambda user, anonymous, number: track(f"t{number}", userId=user, anonymousId=anonymous),
+        lambda user, anonymous, number, event: track(f"t{number}", event, userId=user, anonymousId=anonymous),
         st.sampled_from([None, "u", "v"]),
         st.sampled_from(["a", "b"]),
         st.integers(0, 8),
+        st.sampled_from(["e", "e", "f"]),
     ),
     st.builds(
         lambda user, anonymous, number: {
-            "type": "identify", "messageId": f"i{number}", "userId": user, "anonymousId": anonymous,
+            "type": "identify", "messageId": f"{'it'[number == 0]}{number}", "userId": user, "anonymousId": anonymous,
             "traits": {"n": number},
         },
         st.sampled_from(["u", "v"]),
@@ -371,16 +402,29 @@ def test_each_distinct_event_once_and_the_graph_replays(
 ) -> None:
     world = World(tmp_path_factory.mktemp("world"))
     try:
-        sent: set[str] = set()
+        meant: dict[str, tuple[str, str]] = {}
+        repeated = reused = 0
         for requests in wake_ups:
             acks = world.send(*[{"batch": request} for request in requests])
             for request, ack in zip(requests, acks, strict=True):
-                good = [call for call in request if call["type"] != "broken"]
-                assert ack.accepted == len(good)
-                assert len(ack.refused) == len(request) - len(good)
-                sent |= {call["messageId"] for call in good if call["type"] == "track"}
-        events = [row.event_id for row in world.rows(EVENT)]
-        assert sorted(events) == sorted(sent)
+                refused: dict[int, str] = {}
+                for index, call in enumerate(request):
+                    if call["type"] == "broken":
+                        refused[index] = errors.INVALID_FIELD
+                        continue
+                    means = (call.get("event", call["type"]), call["userId"] or call["anonymousId"])
+                    repeated += call["messageId"] in meant
+                    if meant.setdefault(call["messageId"], means) != means:
+                        refused[index] = errors.EVENT_ID_REUSED
+                        repeated, reused = repeated - 1, reused + 1
+                assert {refusal.index: refusal.code for refusal in ack.refused} == refused
+                assert ack.accepted == len(request) - len(refused)
+                assert ack.failed == (ack.refused[0] if refused and not ack.accepted else None)
+                assert bool(ack.position) == bool(ack.accepted)
+        events = [(row.event_id, row.event) for row in world.rows(EVENT)]
+        assert sorted(events) == sorted((id_, name) for id_, (name, _) in meant.items() if name != "identify")
+        statistics = world.accept.statistics()
+        assert (statistics.duplicates, statistics.refused.get(errors.EVENT_ID_REUSED, 0)) == (repeated, reused)
         replayed = Graph(KEY)
         rules.replay_many(replayed, world.rows(LINK))
         person_of = {row.actor: row.person for row in world.rows(MERGE)}

@@ -72,7 +72,7 @@ class Plain:
         return True
 
     def event_keys(self) -> bytes:
-        """MessagePack array: project, event id, occurred_at of each event."""
+        """MessagePack array: project, event id, occurred_at, name of each event."""
         return _bytes(lib.pugd_plain_event_keys(self._plain, self._length), self._length[0])
 
     def ids(self) -> bytes:

@@ -302,7 +302,7 @@ def read(
                 "event", project, False, event_id, user, anonymous, occurred, received_at, original, note, transport,
                 about.platform, changes,
             )  # fmt: skip
-        event_keys += (project, event_id, original)
+        event_keys += (project, event_id, original, name)
         ids += (project, user, anonymous)
         parts += (
             head, 0, occurred, received_at, original, note, call, name, event_id, user, anonymous,
@@ -442,11 +442,29 @@ def _link_or_traits(
         call, project, secret, event_id, user, anonymous, occurred, received_at, original, note, transport,
         about.platform, changes, is_user,
     )  # fmt: skip
-    batch.event_keys += (project, event_id, original)
+    batch.event_keys += (project, event_id, original, call)
     batch.ids += (project, user, anonymous)
     batch.parts += (None,) * PARTS
     batch.length += 1
     return None
+
+
+def without_reused(ack: Ack, reused: list[int], single: bool) -> Ack:
+    """An ack that refuses some of the events it took, since their ids were used before.
+
+    `reused`  their numbers among those taken, ascending
+    `single`  the request is one event and no batch
+    """
+    gone = {refusal.index for refusal in ack.refused}
+    taken = [index for index in range(ack.accepted + len(gone)) if index not in gone]
+    refused = list(ack.refused)
+    for number in reused:
+        field = "messageId" if single else f"batch[{taken[number]}].messageId"
+        wrong = f"{field} was used before for another event or by somebody else: give each event an id of its own."
+        refused.append(Refusal(errors.EVENT_ID_REUSED, wrong, field, None if single else taken[number]))
+    refused.sort(key=lambda refusal: refusal.index or 0)
+    accepted = ack.accepted - len(reused)
+    return Ack(accepted, refused, None, ack.position) if accepted else Ack(0, refused, refused[0], 0)
 
 
 def success(ack: Ack) -> bytes:

@@ -5,10 +5,15 @@ own time lies inside the window of now is either known here or new. Of an older 
 (`old`), and the drain looks it up in ClickHouse before it is stored. Beyond `bytes_max` those that would go first go at
 once: the window shrinks, `forgotten` says by how many ids, and more events are old.
 
+Beside an id stands a mark of its event's name and actor, which is how an id that was used for two events is told from a
+retry, but for one in 4 095. An identify and an alias are named by their call.
+
 After a restart the set is learnt again from the journal, and from what its deleted files left (remembered.py).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -20,6 +25,17 @@ BYTES_MIN = 1 << 20
 ROW_BYTES_MIN = 24
 """No row that has an event id is shorter."""
 ID_BYTES: int = lib.PUGD_SEEN_ID_BYTES
+
+
+class Met(msgspec.Struct, frozen=True):
+    """What the set knew of a wake-up's events: their indices, in order."""
+
+    duplicates: list[int]
+    """Their id is known, or was met earlier in the batch."""
+    old: list[int]
+    """Not known, but so old that it may be forgotten."""
+    reused: list[int]
+    """Those duplicates that came with another name or actor: no retries."""
 
 
 class Digest(msgspec.Struct, frozen=True):
@@ -60,28 +76,34 @@ class RecentIds:
         if not seen:
             raise MemoryError("recent event ids")
         self._seen = ffi.gc(seen, lib.pugd_seen_free)
-        self._duplicates = ffi.new("uint32_t[]", 256)
-        self._old = ffi.new("uint32_t[]", 256)
-        self._olds = ffi.new("uint32_t *")
+        self._found = ffi.new("struct pugd_seen_found *")
+        self._make_room(256)
 
-    def add_many(self, packed: bytes, count: int, now: int) -> tuple[list[int], list[int]]:
+    def _make_room(self, count: int) -> None:
+        self._room = count
+        self._indices = [ffi.new("uint32_t[]", count) for _ in range(3)]
+        self._found.duplicates, self._found.old, self._found.reused = self._indices
+
+    def add_many(self, packed: bytes, actors: list[int], now: int) -> Met:
         """Take a wake-up's event ids; says which of them are duplicates, and of which it cannot say.
 
-        packed   MessagePack array of 3 × count values: project, event id, the event's own uncorrected time in ms, …
+        packed   MessagePack array of 4 × count values: project, event id, the event's own uncorrected time in ms, its
+                 name, …
+        actors   of each event
         now      receipt, ms; a clock that goes back is taken as standing still
-        returns  the indices of those known already, or met earlier in the batch, in order; and of those that are not
-                 known but so old that they may be forgotten. '' is neither
+        returns  an event without an id ('') is none of it
         cost     one call, without the interpreter lock; never fails for want of memory
         """
-        if count > len(self._duplicates):
-            self._duplicates = ffi.new("uint32_t[]", 2 * count)
-            self._old = ffi.new("uint32_t[]", 2 * count)
-        found = lib.pugd_seen_add_many(
-            self._seen, packed, len(packed), count, now, self._duplicates, self._old, self._olds
+        count, found = len(actors), self._found
+        if count > self._room:
+            self._make_room(2 * count)
+        done = lib.pugd_seen_add_many(self._seen, packed, len(packed), count, ffi.new("uint64_t[]", actors), now, found)
+        assert done == 0, "packed: project, event id, time, name, …"
+        return Met(
+            _indices(found.duplicates, found.duplicates_count),
+            _indices(found.old, found.old_count),
+            _indices(found.reused, found.reused_count),
         )
-        assert found >= 0, "packed: project, event id, time, …"
-        olds = self._olds[0]
-        return ffi.unpack(self._duplicates, found) if found else [], ffi.unpack(self._old, olds) if olds else []
 
     def add_rows(self, records: memoryview, position: int) -> int:
         """Learn again, after a restart, from whole journal records of which the first lies at `position`.
@@ -114,6 +136,10 @@ class RecentIds:
             lost_ms=numbers.lost_ms,
             granule_ms=numbers.granule_ms,
         )
+
+
+def _indices(at: Any, count: int) -> list[int]:
+    return ffi.unpack(at, count) if count else []
 
 
 def digest(key: bytes, records: memoryview, position: int) -> Digest:

@@ -1,13 +1,13 @@
 """DATA/recent: the event ids of journal files that are gone, so that a restart knows what the collector knew.
 
-A journal file leaves its ids behind when it is deleted: `<start>.ids`, named by its first position, 12 bytes an event
+A journal file leaves its ids behind when it is deleted: `<start>.ids`, named by its first position, 14 bytes an event
 (native/seen.h). Files that follow one another make a chain up to the oldest journal file; a start learns the chain and
 then the journal.
 
     offset  size
          0     8  magic: PUGDSEEN
          8     4  CRC-32 of all that follows
-        12     4  version of this layout: 1
+        12     4  version of this layout: 2. Of the first, without marks, nothing is taken
         16     8  epoch
         24     8  start: of the journal file
         32     8  end: where the next one began
@@ -42,12 +42,12 @@ from pugd.identity.duplicates import ID_BYTES, RecentIds
 log = logging.getLogger(__name__)
 
 MAGIC: Final = b"PUGDSEEN"
-VERSION: Final = 1
+VERSION: Final = 2
 DAY_MS: Final = 86_400_000
 """How far ahead of its receipt an event's own time counts (duplicates.py)."""
 _HEADER: Final = struct.Struct("<8sIIQQQQQQ")
 _NAME: Final = re.compile(r"[0-9]{20}\.ids")
-_FROM: Final = struct.Struct("<8xI")
+_FROM: Final = struct.Struct("<8xI2x")
 
 
 class Ids(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pugd import errors
 from pugd.dialects import datagram, segment
 from pugd.enrich import clock
-from pugd.model import PARTS, Batch, EventRow, Refusal
+from pugd.model import KEYS, PARTS, Batch, EventRow, Refusal
 
 NOW = 1_790_000_000_000
 FIELDS = EventRow.__struct_fields__
@@ -85,7 +85,7 @@ def test_a_track_becomes_a_row_with_everything_it_said() -> None:
     )
     assert (row["url"], row["path"], row["title"], row["referrer"]) == tuple(context["page"].values())  # type: ignore[attr-defined]
     assert (row["locale"], row["user_agent"], row["app_version"]) == ("de-CH", "Mozilla/5.0", "1.2.3")
-    assert batch.event_keys == [7, "m-1", NOW - 10]
+    assert batch.event_keys == [7, "m-1", NOW - 10, "scroll"]
     assert batch.ids == [7, "u1", "anon-1"]
 
 
@@ -311,7 +311,7 @@ def test_any_json_is_taken_or_refused_event_by_event(
         decoded, batch, project=1, secret=False, received_at=NOW, transport="http", clock=clock, mint=lambda: "x"
     )
     assert batch.length + len(refused) == len(messages)
-    assert len(batch.ids) == len(batch.event_keys) == 3 * batch.length
+    assert (len(batch.ids), len(batch.event_keys)) == (3 * batch.length, KEYS * batch.length)
     assert sorted(refusal.index or 0 for refusal in refused) == [refusal.index or 0 for refusal in refused]
     for index in range(batch.length):
         if batch.parts[PARTS * index] is None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pugd import model
 from pugd._native import ffi, lib
-from pugd.identity.duplicates import BYTES_MIN, ID_BYTES, RecentIds, digest
+from pugd.identity.duplicates import BYTES_MIN, ID_BYTES, Met, RecentIds, digest
 
 KEY = bytes(range(16))
 HOUR = 3_600_000
@@ -19,8 +19,10 @@ DAY = 24 * HOUR
 NOW = 1_780_000_000_000
 
 
-def packed(events: list[tuple[int, str, int]]) -> bytes:
-    return msgspec.msgpack.encode([value for event in events for value in event])
+def asked(recent: RecentIds, events: list[tuple[int, str, int]], now: int) -> Met:
+    """What the set says of (project, id, own time), all of one name and actor."""
+    packed = msgspec.msgpack.encode([value for event in events for value in (*event, "x")])
+    return recent.add_many(packed, [99] * len(events), now)
 
 
 def event_row(event_id: str, received_at: int, original_at: int) -> model.EventRow:
@@ -64,7 +66,7 @@ def test_against_a_dict(steps: list[tuple[int, list[tuple[int, int, int]]]]) -> 
                 until = max(latest, min(now + away, latest + DAY)) + DAY
                 kept[project, name] = -(-until // granule)
         given_events = [(project, f"event {name}", now + away) for project, name, away in events]
-        assert recent.add_many(packed(given_events), len(events), now)[0] == expected
+        assert asked(recent, given_events, now).duplicates == expected
     assert recent.statistics().ids == sum(until >= latest // granule for until in kept.values())
 
 
@@ -72,13 +74,13 @@ def test_an_event_is_kept_until_its_own_time_and_the_window_but_no_longer_than_a
     for own, hours in ((NOW, 24), (NOW - 50 * HOUR, 24), (NOW + 5 * HOUR, 29), (NOW + 500 * HOUR, 48)):
         for after, known in ((hours * HOUR - 1, [0]), (hours * HOUR + 10_000, [])):
             recent = RecentIds(KEY, DAY, BYTES_MIN)
-            assert recent.add_many(packed([(1, "e", own)]), 1, NOW)[0] == []
-            assert recent.add_many(packed([(1, "e", own)]), 1, NOW + after)[0] == known
+            assert asked(recent, [(1, "e", own)], NOW).duplicates == []
+            assert asked(recent, [(1, "e", own)], NOW + after).duplicates == known
 
 
 def test_an_event_without_an_id_is_never_a_duplicate() -> None:
     recent = RecentIds(KEY, DAY, BYTES_MIN)
-    assert recent.add_many(packed([(1, "", NOW), (1, "", 0)]), 2, NOW) == ([], [])
+    assert asked(recent, [(1, "", NOW), (1, "", 0)], NOW) == Met([], [], [])
     assert recent.statistics().ids == 0
 
 
@@ -97,10 +99,92 @@ def test_a_restart_learns_event_ids_from_the_journal() -> None:
     assert recent.add_rows(memoryview(data), 4096) == 4
     assert recent.add_rows(memoryview(data), 4096) == 0
     again = [(1, name, NOW) for name in ("one", "by trait", "by link", "ahead", "another")]
-    assert recent.add_many(packed(again), 5, NOW + HOUR)[0] == [0, 1, 2, 3]
-    assert recent.add_many(packed(again[:1] + again[3:4]), 2, NOW + 28 * HOUR)[0] == [1]
+    assert asked(recent, again, NOW + HOUR).duplicates == [0, 1, 2, 3]
+    assert asked(recent, again[:1] + again[3:4], NOW + 28 * HOUR).duplicates == [1]
     with pytest.raises(AssertionError):
         recent.add_rows(memoryview(data), 4097)
+
+
+def rows_of(call: str, event_id: str, name: str, actor: int, *, traits: int, first_seen: bool) -> list[msgspec.Struct]:
+    """What accept.py appends of a call: links, traits, its event."""
+    rows: list[msgspec.Struct] = []
+    about = (NOW, NOW, NOW, "", event_id)
+    if first_seen:
+        for link in ("user", call if call in ("identify", "alias") else "event"):
+            a = actor if link == "user" else 5
+            rows.append(
+                model.LinkRow(model.LINK, 1, 1, a, actor, "a", "u", link, "", 0, 1, *about, "http", "web")
+            )  # fmt: skip
+        rows.append(model.MergeRow(model.MERGE, 1, 5, actor, 1))
+    rows += [
+        model.TraitRow(
+            *(model.TRAIT, 1, actor, NOW, NOW, NOW, "", event_id, "u", "u", "a", f"key {key}", "set", b"1"),
+            *("http", "web"),
+        )
+        for key in range(traits if call != "alias" else 0)
+    ]
+    if call == "track":
+        event = event_row(event_id, NOW, NOW)
+        rows.append(msgspec.structs.replace(event, actor=actor, event=name))
+    return rows
+
+
+CALLS = st.tuples(
+    st.sampled_from(("track", "track", "identify", "alias")),
+    st.integers(0, 6),  # event id
+    st.sampled_from(("opened", "paid", "identify")),
+    st.integers(1, 3),  # actor
+    st.integers(0, 2),  # traits
+    st.booleans(),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    wake_ups=st.lists(
+        st.tuples(st.lists(CALLS, max_size=6), st.sampled_from(("go on", "journal", "digest"))), max_size=8
+    )
+)
+def test_an_id_used_for_another_name_or_actor_is_no_retry_not_even_after_a_restart(
+    wake_ups: list[tuple[list[tuple[str, int, str, int, int, bool]], str]],
+) -> None:
+    recent = RecentIds(KEY, DAY, BYTES_MIN)
+    meant: dict[int, tuple[str, int]] = {}
+    silent: set[int] = set()
+    data = b""
+    for calls, then in wake_ups:
+        duplicates, reused = [], []
+        rows: list[msgspec.Struct] = []
+        for index, (call, number, name, actor, traits, first_seen) in enumerate(calls):
+            means = (name if call == "track" else call, actor)
+            if number in meant:
+                duplicates.append(index)
+                if meant[number] != means:
+                    reused.append(index)
+                continue
+            meant[number] = means
+            made = rows_of(call, f"id {number}", name, actor, traits=traits, first_seen=first_seen)
+            rows += made
+            if not made:
+                silent.add(number)
+        keys = [
+            value
+            for call, number, name, _, _, _ in calls
+            for value in (1, f"id {number}", NOW, name if call == "track" else call)
+        ]
+        met = recent.add_many(msgspec.msgpack.encode(keys), [one[3] for one in calls], NOW)
+        assert met == Met(duplicates, [], reused)
+        if rows:
+            data += record(rows, 128 + len(data))
+        if then != "go on":
+            # A call that changed nothing leaves nothing.
+            meant = {number: means for number, means in meant.items() if number not in silent}
+            silent = set()
+            recent = RecentIds(KEY, DAY, BYTES_MIN)
+            if then == "journal":
+                recent.add_rows(memoryview(data), 128)
+            else:
+                recent.add_ids(digest(KEY, memoryview(data), 128).ids, NOW)
 
 
 def test_of_an_event_older_than_its_reach_the_set_says_so() -> None:
@@ -109,10 +193,10 @@ def test_of_an_event_older_than_its_reach_the_set_says_so() -> None:
     ages = {"new": 0, "within": DAY - granule, "older": DAY + 2 * granule, "years": 900 * DAY}
     ages |= {"ahead": -DAY, "wrong": -2 * DAY}
     events = [(1, name, NOW - age) for name, age in ages.items()]
-    assert recent.add_many(packed(events), 6, NOW) == ([], [2, 3, 5])
+    assert asked(recent, events, NOW) == Met([], [2, 3, 5], [])
     # What was just taken is known for a window, however old it is.
-    assert recent.add_many(packed(events), 6, NOW + HOUR) == ([0, 1, 2, 3, 4, 5], [])
-    assert recent.add_many(packed(events), 6, NOW + 40 * HOUR) == ([4, 5], [0, 1, 2, 3])
+    assert asked(recent, events, NOW + HOUR) == Met([0, 1, 2, 3, 4, 5], [], [])
+    assert asked(recent, events, NOW + 40 * HOUR) == Met([4, 5], [0, 1, 2, 3], [])
 
 
 def test_of_an_event_from_before_what_is_missing_the_set_says_so() -> None:
@@ -120,7 +204,7 @@ def test_of_an_event_from_before_what_is_missing_the_set_says_so() -> None:
     granule = recent.statistics().granule_ms
     recent.missing(NOW - HOUR)
     events = [(1, "before", NOW - HOUR - 1), (1, "since", NOW - HOUR + granule)]
-    assert recent.add_many(packed(events), 2, NOW) == ([], [0])
+    assert asked(recent, events, NOW) == Met([], [0], [])
     assert recent.statistics().lost_ms > NOW - HOUR + DAY
     recent.missing(NOW - 30 * HOUR)
     assert recent.statistics().lost_ms > NOW - HOUR + DAY
@@ -134,36 +218,35 @@ def test_a_digest_teaches_what_its_records_taught() -> None:
     assert (len(made.ids), made.received_first, made.received_last) == (400 * ID_BYTES, NOW - 5, NOW + 60_000 * 399)
     learnt, again = RecentIds(KEY, DAY, BYTES_MIN), RecentIds(KEY, DAY, BYTES_MIN)
     assert learnt.add_rows(data, 128) == again.add_ids(made.ids, made.received_last) == 400
-    retries = packed([(1, name, original) for name, _, original in events])
+    retries = [(1, name, original) for name, _, original in events]
     for hours in (7, 25, 30, 40, 60):
         now = NOW + hours * HOUR
-        assert again.add_many(retries, 400, now) == learnt.add_many(retries, 400, now)
+        assert asked(again, retries, now) == asked(learnt, retries, now)
 
 
 def test_live_and_learnt_again_are_the_same() -> None:
     events = [(f"e{i}", NOW + 60_000 * i, NOW + 60_000 * i + (i % 7 - 3) * 9 * HOUR) for i in range(400)]
     live, learnt = RecentIds(KEY, DAY, BYTES_MIN), RecentIds(KEY, DAY, BYTES_MIN)
     for name, received, original in events:
-        assert live.add_many(packed([(1, name, original)]), 1, received)[0] == []
+        assert asked(live, [(1, name, original)], received).duplicates == []
     assert learnt.add_rows(memoryview(record([event_row(*event) for event in events], 128)), 128) == 400
-    retries = packed([(1, name, 0) for name, _, _ in events])
+    retries = [(1, name, 0) for name, _, _ in events]
     for hours in (7, 25, 30, 40, 60):
         now = NOW + hours * HOUR
-        assert live.add_many(retries, 400, now) == learnt.add_many(retries, 400, now)
+        assert asked(live, retries, now) == asked(learnt, retries, now)
 
 
 def test_beyond_its_bound_the_oldest_go_first_and_are_counted() -> None:
     recent = RecentIds(KEY, DAY, BYTES_MIN)
     for start in range(0, 200_000, 500):
-        names = packed([(1, f"e{i}", NOW) for i in range(start, start + 500)])
-        assert recent.add_many(names, 500, NOW + start * 100)[0] == []
+        events = [(1, f"e{i}", NOW) for i in range(start, start + 500)]
+        assert asked(recent, events, NOW + start * 100).duplicates == []
     numbers = recent.statistics()
     assert numbers.bytes <= BYTES_MIN
     assert numbers.ids + numbers.forgotten == 200_000
     assert numbers.forgotten > 100_000
     assert numbers.floor_ms > NOW + DAY
     now = NOW + 200_000 * 100
-    assert recent.add_many(packed([(1, f"e{i}", NOW) for i in range(199_000, 200_000)]), 1000, now)[0] == list(
-        range(1000)
-    )
-    assert recent.add_many(packed([(1, f"e{i}", NOW) for i in range(1000)]), 1000, now) == ([], list(range(1000)))
+    newest, oldest = ([(1, f"e{i}", NOW) for i in range(begin, begin + 1000)] for begin in (199_000, 0))
+    assert asked(recent, newest, now).duplicates == list(range(1000))
+    assert asked(recent, oldest, now) == Met([], list(range(1000)), [])

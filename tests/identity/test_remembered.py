@@ -21,7 +21,7 @@ WINDOW = 24 * HOUR
 
 def ids_of(*pairs: tuple[int, int]) -> bytes:
     """(hash, ms from which on it is kept) → as native/seen.h has it."""
-    return b"".join(struct.pack("<QI", hash_, -(-kept_from // 1000)) for hash_, kept_from in pairs)
+    return b"".join(struct.pack("<QIH", hash_, -(-kept_from // 1000), hash_ % 4096) for hash_, kept_from in pairs)
 
 
 def test_bytes_that_outlive_the_process() -> None:
@@ -129,5 +129,5 @@ def test_a_wider_window_looks_up_what_the_narrower_let_go(tmp_path: Path) -> Non
     recent = RecentIds(KEY, 2 * WINDOW, 1 << 24)
     files.teach(recent, 30_000, now)
     events = [(1, "older", now - WINDOW - 2 * HOUR), (1, "younger", now - WINDOW + 2 * HOUR)]
-    packed = msgspec.msgpack.encode([value for event in events for value in event])
-    assert recent.add_many(packed, 2, now)[1] == [0]
+    packed = msgspec.msgpack.encode([value for event in events for value in (*event, "x")])
+    assert recent.add_many(packed, [9, 9], now).old == [0]

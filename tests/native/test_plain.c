@@ -123,7 +123,7 @@ int main(void)
                 assert(e->event_length && e->event_id_length && (e->user_length || e->anonymous_length));
             }
             const uint8_t *keys = pugd_plain_event_keys(p, &length);
-            assert(keys[0] == 0xdd && length > 5);
+            assert(keys[0] == 0xdd && length > 5 && keys[4] == (uint8_t)(4 * expected));
             const uint8_t *ids = pugd_plain_ids(p, &length);
             assert(ids[0] == 0xdd && ids[4] == (uint8_t)(3 * expected));
             const uint8_t *rows = pugd_plain_rows(p, actors, skip, skipped, skip, 0, &length);

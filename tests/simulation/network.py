@@ -1,9 +1,9 @@
 """Clients, and the network between them and the collector.
 
 A client sends what it has to say until it is acked: again after silence, after an error, after a 503; sometimes once
-more after an ack, as clients do whose own disk was slow to note it. A request may be lost, come twice, or come late; an
-answer may be lost. `Edge` stands where edge/http.py does: it hands over what is there, a wake-up at once, and sends the
-answers that waited for a flush.
+more after an ack, as clients do whose own disk was slow to note it. Now and then it gives an event's id to another one,
+which is to be refused. A request may be lost, come twice, or come late; an answer may be lost. `Edge` stands where
+edge/http.py does: it hands over what is there, a wake-up at once, and sends the answers that waited for a flush.
 """
 
 from __future__ import annotations
@@ -161,6 +161,10 @@ class Client:
         self.acked: set[str] = set()
         self.linked: list[tuple[str, str]] = []
         """Pairs of ids whose identify or alias was acked."""
+        self.reused: list[str] = []
+        """Ids of acked events given to another one, which was refused as it should be."""
+        self.reused_taken: list[str] = []
+        """… which was taken."""
         self.faults: list[str] = []
         self.finished = False
 
@@ -178,8 +182,24 @@ class Client:
             if draw.random() < 0.15:
                 again = draw.choice(done)
                 await self.network.ask(again[0], again[1], 1.0)
+            if ids and draw.random() < 0.2:
+                await self._reuse(draw.choice(ids))
             await trio.sleep(draw.choice((0.0, 0.01, 0.3, 3.0)))
         self.finished = True
+
+    async def _reuse(self, event_id: str) -> None:
+        """Send another event with the id of one that was acked."""
+        event = self.sent[event_id]
+        if "poison" not in event["properties"]:
+            another = event | {"event": "another", "properties": {"reused": 1}}
+            answer = await self.network.ask("/v1/track", json.dumps(another).encode(), 1.0)
+            status = answer[9:12] if answer is not None else b""
+            if status == b"200":
+                self.reused_taken.append(event_id)
+            elif answer is not None and b"event_id_reused" in answer:
+                self.reused.append(event_id)
+            elif status not in (b"", b"503"):
+                self.faults.append(f"another event under {event_id}: {answer!r}")
 
     async def _until_acked(self, path: str, data: bytes) -> None:
         pause = 0.05

@@ -18,7 +18,7 @@ from simulation.world import Trouble, World
 import pugd.collector
 import pugd.drain
 from pugd.drain import Drain
-from pugd.identity.duplicates import RecentIds
+from pugd.identity.duplicates import Met, RecentIds
 from pugd.store.copies import Judged
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +29,7 @@ def test_a_run(seed: int) -> None:
     world = World(seed, FLAVOURS[seed % len(FLAVOURS)]).run()
     assert world.crashes > 1
     assert sum(len(client.acked) for client in world.clients) > 10
+    assert sum(len(client.reused) for client in world.clients) > 0
 
 
 @pytest.mark.parametrize(("what", "for_ever"), WHATS)
@@ -96,13 +97,23 @@ def syncing_what_was_read(patch: pytest.MonkeyPatch) -> None:
 
 
 def recent_ids(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(RecentIds, "add_many", lambda *_: ([], []))
+    patch.setattr(RecentIds, "add_many", lambda *_: Met([], [], []))
 
 
 def looking_old_events_up(patch: pytest.MonkeyPatch) -> None:
     """The drain's part in the same: what recent ids cannot tell."""
-    patch.setattr(RecentIds, "add_many", lambda _, packed, count, now: ([], list(range(count))))
+    patch.setattr(RecentIds, "add_many", lambda _, packed, actors, now: Met([], list(range(len(actors))), []))
     patch.setattr(pugd.drain.copies, "judge", lambda *_: Judged([], []))
+
+
+def telling_reused_ids_apart(patch: pytest.MonkeyPatch) -> None:
+    add_many = RecentIds.add_many
+
+    def told(*given: Any) -> Met:
+        met = add_many(*given)
+        return Met(met.duplicates, met.old, [])
+
+    patch.setattr(RecentIds, "add_many", told)
 
 
 def relearning_recent_ids(patch: pytest.MonkeyPatch) -> None:
@@ -150,6 +161,7 @@ MECHANISMS: dict[Disable, str] = {
     syncing_what_was_read: "",
     recent_ids: "counted twice",
     looking_old_events_up: "counted twice",
+    telling_reused_ids_apart: "taken for retries",
     relearning_recent_ids: "counted twice",
     replaying_links: "",
     fdatasync: "lost",
