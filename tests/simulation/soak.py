@@ -53,7 +53,7 @@ def _sweep(of: tuple[str, bool]) -> tuple[str, Counter[str]]:
     at = 1
     while True:
         try:
-            world = swept(*of, at, requests=8)
+            world = swept(*of, at, requests=12)
         except Exception as error:  # noqa: BLE001
             return f"{of[0]} at {at} (for ever: {of[1]}): {type(error).__name__}: {error}", figures
         figures += _figures(world)
