@@ -29,8 +29,8 @@ run: $(BUILT)  ## install what is missing, then run pugd here; data in ./data
 demo: $(BUILT)  ## send one visitor's story to the running pugd and print the timeline
 	@exec $(PY) -m pugd demo
 
-test: $(TESTED) $(BUILT)  ## run every test against the real engines
-	@exec $(PY) -m pytest
+test: $(TESTED) $(BUILT)  ## run every test against the real engines, a core each; ARGS=… goes to pytest
+	@exec $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 soak: $(TESTED) $(BUILT)  ## for long: SEEDS=N runs of everything simulated, OPS=N operations of identity; alone, some of both
 	@$(if $(OPS),:,PYTHONPATH=.:tests $(PY) -m simulation.soak $(or $(SEEDS),100) $(or $(FIRST),1))

@@ -177,4 +177,6 @@ async def running(
 
 
 def wait_readable(sock: socket.socket, seconds: float) -> bool:
-    return bool(select.select([sock], [], [], seconds)[0])
+    poll = select.poll()  # `select` takes no descriptor beyond 1023, and an engine in this process has many
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from running_edge import wait_readable
 
 from pugd.config import Address
 from pugd.supervisor import greeting
@@ -347,7 +347,7 @@ def test_service_manager(tmp_path: Path) -> None:
     high = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, 50) for one in (stream, datagrams, console)]
 
     def heard(wanted: str) -> bool:
-        if not select.select([notes], [], [], 0)[0]:
+        if not wait_readable(notes, 0):
             return False
         return wanted in notes.recv(4096).decode().splitlines()
 
@@ -375,10 +375,10 @@ def test_service_manager(tmp_path: Path) -> None:
         keeper = pugd.children()["keeper"]
         os.kill(keeper, signal.SIGSTOP)
         time.sleep(2)
-        while select.select([notes], [], [], 0)[0]:
+        while wait_readable(notes, 0):
             notes.recv(4096)
         time.sleep(1.5)
-        assert not select.select([notes], [], [], 0)[0], "the watchdog was fed although a process hung"
+        assert not wait_readable(notes, 0), "the watchdog was fed although a process hung"
         os.kill(keeper, signal.SIGCONT)
         wait(lambda: heard("WATCHDOG=1"))
         pugd.process.send_signal(signal.SIGTERM)

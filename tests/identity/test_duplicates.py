@@ -6,7 +6,7 @@ import struct
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pugd import model
@@ -50,11 +50,12 @@ def record(rows: list[msgspec.Struct], position: int) -> bytes:
         max_size=40,
     )
 )
+@example(steps=[(-2572, [(1, 0, 0)]), (3516, []), (DAY, [(1, 0, 0)])])
 def test_against_a_dict(steps: list[tuple[int, list[tuple[int, int, int]]]]) -> None:
     recent = RecentIds(KEY, DAY, BYTES_MIN)
     granule = recent.statistics().granule_ms
     kept: dict[tuple[int, int], int] = {}
-    now = latest = NOW
+    now, latest = NOW, 0  # it knows of no time before the first
     for step, events in steps:
         now += step
         latest = now if now // granule >= latest // granule else latest // granule * granule
