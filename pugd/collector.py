@@ -258,6 +258,7 @@ class Collector:
                 file_bytes_max=config.journal_file_bytes_max,
                 bytes_max=config.journal_bytes_max,
                 reserve_bytes=config.disk_reserve_bytes,
+                stored=stored_position(directory.stored, origin.epoch),
                 pending_bytes_max=8 * max(config.body_bytes_max, TOGETHER_BYTES_MAX),
             )
         ) as writer:

@@ -13,8 +13,10 @@ The next start then reads what truly is on the disk:
 
 At open, one process holds the directory (flock). The last file is walked: behind its last whole record it is cut and
 synced; bytes between whole records that are none are kept in `damaged-<position>` and left for readers to pass over.
-A new file begins at the end found, or at the flushed position that the page remembers if that is later, so a position
-once acked is never given to another row. Files of another epoch are refused: they belong to another data directory.
+A new file begins at the end found, or at the flushed position that the page remembers, or at the stored one, if that is
+later: so a position once acked is never given to another row, and none that the drain takes for stored, not even where
+the power took the page and the disk damaged the last record. Files of another epoch are refused: they belong to another
+data directory.
 """
 
 from __future__ import annotations
@@ -143,18 +145,20 @@ class Writer:
         flushed_path: Path,
         bytes_max: int,
         reserve_bytes: int,
+        stored: int = 0,
         file_bytes_max: int = FILE_BYTES_MAX,
         pending_bytes_max: int = PENDING_BYTES_MAX,
         event_fd: int | None = None,
     ) -> Writer:
         """Take the directory (made if missing), recover, begin a new file.
 
+        stored    where the drain has come to
         event_fd  one to signal; one is made otherwise
         raises    JournalError where another process has it, the disk fails, or files are of another epoch
         """
         self = cls(directory, name, epoch, bytes_max, reserve_bytes, file_bytes_max, pending_bytes_max)
         try:
-            self._open(flushed_path, event_fd)
+            self._open(flushed_path, stored, event_fd)
         except OSError as error:
             self._release()
             raise JournalError(f"opening the journal {directory}: {error}") from error
@@ -163,7 +167,7 @@ class Writer:
             raise
         return self
 
-    def _open(self, flushed_path: Path, event_fd: int | None) -> None:
+    def _open(self, flushed_path: Path, stored: int, event_fd: int | None) -> None:
         directory = self._directory
         if not directory.exists():
             directory.mkdir(mode=0o750, parents=True)
@@ -186,7 +190,7 @@ class Writer:
         remembered = words[0] if words[1] == self._epoch else 0
         words.release()
 
-        self._recovery = recover(directory, self._starts, self._epoch, remembered)
+        self._recovery = recover(directory, self._starts, self._epoch, max(remembered, stored))
         self.position = self._file_end = self._recovery.end
         if event_fd is None:
             event_fd = self._own_event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -406,7 +410,7 @@ class Writer:
 def recover(directory: Path, starts: list[int], epoch: int, remembered: int) -> Recovery:
     """Cut the last file behind its last whole record and sync it; keep damaged bytes aside.
 
-    remembered  the flushed position of an earlier run; 0 where none is known
+    remembered  a position that an earlier run had flushed; 0 where none is known
     """
     if not starts:
         return Recovery(remembered)

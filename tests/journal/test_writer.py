@@ -318,6 +318,21 @@ def test_damage_between_records_is_kept_aside(tmp_path: Path, open_writer: OpenW
     assert payloads(tmp_path / "journal", writer.position) == [bytes([i]) * 20 for i in (0, 1, 3, 4)]
 
 
+def test_positions_that_count_as_stored_are_never_given_again(tmp_path: Path, open_writer: OpenWriter) -> None:
+    writer = open_writer()
+    ends = [writer.append(bytes([i]) * 20, 1) for i in range(3)]
+    writer.close()
+    path = tmp_path / "journal" / files.name(0)
+    text = bytearray(path.read_bytes())
+    text[-1] ^= 1
+    path.write_bytes(text)
+    (tmp_path / "flushed").unlink()  # as after a power failure: nobody syncs the page
+    writer = open_writer(stored=ends[-1])
+    assert writer.position == ends[-1] + 128
+    assert writer.statistics().damages == 1
+    assert payloads(tmp_path / "journal", writer.position) == [bytes([i]) * 20 for i in range(2)]
+
+
 def test_a_damaged_end_that_was_flushed_is_damage(tmp_path: Path, open_writer: OpenWriter) -> None:
     writer = open_writer()
     ends = [writer.append(bytes([i]) * 20, 1) for i in range(3)]
