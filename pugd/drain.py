@@ -19,7 +19,7 @@ An event may come again after the collector has forgotten its id. Rows of events
 their own, and are looked up before they are sent (store/copies.py); all others cost nothing. They are sent last of
 their table, so that what stands before them in the span is found too.
 
-ClickHouse away: for ever again, with growing pauses; the journal grows meanwhile and its own bounds push back. A block
+ClickHouse away: for ever again, with growing pauses, sooner where somebody asks; the journal grows meanwhile and its own bounds push back. A block
 refused for its data is halved until the row is found; that row goes to quarantine/, the rest goes on. A row that the
 encoder cannot read goes there at once. Nothing that was acked is ever dropped without being kept in a file.
 """
@@ -62,6 +62,8 @@ SOON_BYTES = 4 << 20
 """So much is worth an insert at once."""
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.25, 15.0
 """Between attempts while ClickHouse is away."""
+PAUSE_SECONDS_ASKED = 1.0
+"""… while somebody waits for what is to be stored."""
 
 _ORIGIN = "collector = {collector:String} and epoch = {epoch:UInt64}"
 # Table names are our own constants; every value is bound.
@@ -250,7 +252,7 @@ class Drain:
                     log.log(level, "events wait in the journal, since they cannot be stored now: %s", error)
                 self._away, self._last_error = True, str(error)
                 self._retries += 1
-                await trio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 — jitter, no secret
+                await self._wait_away(pause * random.uniform(0.5, 1.0))  # noqa: S311 — jitter, no secret
                 pause = min(2 * pause, PAUSE_SECONDS_MAX)
 
     async def _sleep(self, seconds: float) -> None:
@@ -261,6 +263,14 @@ class Drain:
         self._wake = trio.Event()
         with trio.move_on_after(max(0.0, seconds)):
             await self._wake.wait()
+
+    async def _wait_away(self, seconds: float) -> None:
+        """Until it is time to try again."""
+        await trio.sleep(min(seconds, PAUSE_SECONDS_ASKED))
+        self._wake = trio.Event()
+        if seconds > PAUSE_SECONDS_ASKED and not self._asked:
+            with trio.move_on_after(seconds - PAUSE_SECONDS_ASKED):
+                await self._wake.wait()
 
     async def _look(self) -> None:
         """After a start: how far beyond `stored` ClickHouse may hold rows of this journal."""

@@ -1,17 +1,15 @@
-"""`kill -9` of either process, of both, and of everything, at random moments under load: all acked is stored once.
+"""`kill -9` of either process, of both, and of everything, under load: all acked is stored once.
 
 `Clients` are threads that send batches, single events and identify calls as a client library would: what was not acked
-is sent again, with the same messageId, until it is. `crash` kills at the moments of a seeded plan; then everything is
-stopped, and the truth is read in ClickHouse itself:
+is sent again, with the same messageId, until it is. `crash` kills by a seeded plan: at random moments, and at named
+points, by a preloaded library (crash_points.c): while the journal is written, before an insert and inside its commit,
+before and after the position advances. Then everything is stopped, and the truth is read in ClickHouse itself:
 
 - every acked event is there, once, and nothing that was never sent;
 - every acked identify has its link, and the timelines of both its ids are one;
 - the console, before the stop, counted the same.
 
-And at named points, by a preloaded library (crash_points.c): while the journal is written, before an insert and inside
-its commit, before and after the position advances.
-
-A short plan here, three kills each, and a few points. PUGD_CRASHES=20 makes it the long one; PUGD_CRASH_SEED another.
+One round of twelve kills here. PUGD_CRASHES=240 makes it twenty, and every point comes; PUGD_CRASH_SEED another plan.
 """
 
 from __future__ import annotations
@@ -32,28 +30,29 @@ from live.daemon import WRITE_KEY, Daemon, stored
 
 TARGETS = ("collector", "keeper", "both", "everything")
 THREADS = 4
-KILLS = int(os.environ.get("PUGD_CRASHES", "3"))
+KILLS_OF_ROUND = 2
+"""Of each target."""
+POINTS_OF_ROUND = 4
+ROUNDS = -(-int(os.environ.get("PUGD_CRASHES", "12")) // (len(TARGETS) * KILLS_OF_ROUND + POINTS_OF_ROUND))
 SEED = int(os.environ.get("PUGD_CRASH_SEED", "1"))
 POINTS = (
     *("torn-write", "before-commit", "after-commit", "before-stored"),
     *("after-sync", "before-insert", "before-write", "after-write", "before-sync"),
     *("before-name", "after-name", "after-stored"),
 )
-"""The first few in a short plan."""
+"""The first few in the first round."""
 POINT_S = 60
 """By then a point must have been come to."""
-PAUSE_S = (0.3, 2.5)
+PAUSE_S = (0.2, 1.5)
 """Between two kills: sometimes before the daemon is whole again."""
 
 
 class Clients:
     """Client threads over one daemon; what each was acked."""
 
-    def __init__(self, daemon: Daemon, seed: int, far: bool = False) -> None:
+    def __init__(self, daemon: Daemon, seed: int) -> None:
         self.daemon = daemon
         self.seed = seed
-        self.far = far
-        """Some events lie months back, so that an insert has several partitions."""
         self.stopped = threading.Event()
         self.acked: set[str] = set()
         self.sent: set[str] = set()
@@ -91,7 +90,7 @@ class Clients:
             event["anonymousId" if choose.random() < 0.7 else "userId"] = anonymous
             if "userId" in event:
                 event["userId"] = user
-            if self.far and choose.random() < 0.2:
+            if choose.random() < 0.05:  # months back: an insert has several partitions, and old rows are looked up
                 event["timestamp"] = f"2026-{choose.randrange(1, 7):02d}-15T12:00:00Z"
             event["properties"] = {"turn": turn, "padding": "x" * choose.randrange(400)}
             return event
@@ -167,20 +166,54 @@ def strike(daemon: Daemon, target: str) -> None:
         daemon.kill(target)
 
 
-def crash(directory: Path, target: str, kills: int, seed: int) -> str:
-    """One daemon, `kills` kills of `target` under load, then the check; returns what was seen, in one line."""
+class Points:
+    """A daemon's named points: `arm` one, and the process that comes to it is killed there."""
+
+    def __init__(self, directory: Path) -> None:
+        library = directory / "crash_points.so"
+        source = Path(__file__).with_name("crash_points.c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+        self.armed = directory / "arm"
+        self.environment = {
+            "LD_PRELOAD": str(library),
+            "CRASH_ARM": str(self.armed),
+            "CRASH_TMP": f"{directory}/data/tmp/",
+        }
+
+    def arm(self, point: str, times: int, daemon: Daemon) -> None:
+        """Returns once a process has been killed there, the `times`th time that one came to it."""
+        armed = self.armed.with_suffix(".new")
+        armed.write_text(f"{point} {times}\n")
+        armed.replace(self.armed)
+        deadline = time.monotonic() + POINT_S
+        while self.armed.exists():
+            assert time.monotonic() < deadline, f"nobody came to {point}:\n{daemon.said()}"
+            time.sleep(0.02)
+
+
+def crash(directory: Path, number: int) -> str:
+    """One daemon, killed by a plan under load, then the check; returns what was seen, in one line."""
+    seed = SEED + number
     choose = random.Random(seed)
-    daemon = Daemon(directory)
+    points = [POINTS[(POINTS_OF_ROUND * number + at) % len(POINTS)] for at in range(POINTS_OF_ROUND)]
+    plan = [*TARGETS * KILLS_OF_ROUND, *points]
+    choose.shuffle(plan)
+    named = Points(directory)
+    daemon = Daemon(directory, PUGD_JOURNAL_FILE_BYTES_MAX=str(1 << 20), **named.environment)
     began = time.monotonic()
     try:
         daemon.start()
         clients = Clients(daemon, seed)
+        clients.pause_s = choose.choice((0.0, 0.005, 0.02)) if ROUNDS > 1 else 0.01
         clients.start()
-        for _ in range(kills):
+        for what in plan:
             if choose.random() < 0.7:
                 daemon.wait_ready()
-            time.sleep(choose.uniform(*PAUSE_S))
-            strike(daemon, target)
+            if what in TARGETS:
+                time.sleep(choose.uniform(*PAUSE_S))
+                strike(daemon, what)
+            else:
+                named.arm(what, choose.randint(1, 3), daemon)
         time.sleep(choose.uniform(*PAUSE_S))
         clients.stop()
         assert not clients.faults, clients.faults[:5]
@@ -192,8 +225,9 @@ def crash(directory: Path, target: str, kills: int, seed: int) -> str:
     finally:
         daemon.destroy()
     return (
-        f"{target}: {kills} kills (seed {seed}), {len(clients.acked):,} acked events, {len(clients.identified):,} "
-        f"identify calls, {clients.retries:,} retries, {events:,} stored, each once; {time.monotonic() - began:.0f} s"
+        f"{len(plan)} kills (seed {seed}: {' '.join(plan)}), {len(clients.acked):,} acked events, "
+        f"{len(clients.identified):,} identify calls, {clients.retries:,} retries, {events:,} stored, each once; "
+        f"{time.monotonic() - began:.0f} s"
     )
 
 
@@ -244,48 +278,6 @@ def check_stored(daemon: Daemon, clients: Clients) -> int:
     return int(total)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_every_acked_event_is_stored_once(target: str, tmp_path: Path) -> None:
-    print(crash(tmp_path, target, KILLS, SEED))
-
-
-def test_killed_at_named_points(tmp_path: Path) -> None:
-    library = tmp_path / "crash_points.so"
-    source = Path(__file__).with_name("crash_points.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-    arm = tmp_path / "arm"
-    daemon = Daemon(
-        tmp_path,
-        LD_PRELOAD=str(library),
-        CRASH_ARM=str(arm),
-        CRASH_TMP=f"{tmp_path}/data/tmp/",
-        PUGD_JOURNAL_FILE_BYTES_MAX=str(1 << 20),
-    )
-    choose = random.Random(SEED)
-    came: list[str] = []
-    try:
-        daemon.start()
-        clients = Clients(daemon, SEED, far=True)
-        clients.start()
-        for number in range(max(KILLS, 4)):
-            point = POINTS[number % len(POINTS)]
-            armed = arm.with_suffix(".new")
-            armed.write_text(f"{point} {choose.randint(1, 3)}\n")
-            armed.replace(arm)
-            deadline = time.monotonic() + POINT_S
-            while arm.exists():
-                assert time.monotonic() < deadline, f"nobody came to {point}:\n{daemon.said()}"
-                time.sleep(0.02)
-            came.append(point)
-            if choose.random() < 0.7:
-                daemon.wait_ready()
-        clients.stop()
-        assert not clients.faults, clients.faults[:5]
-        daemon.wait_ready()
-        wait_caught_up(daemon)
-        check_console(daemon, clients)
-        assert daemon.stop() == 0, daemon.said()
-        events = check_stored(daemon, clients)
-    finally:
-        daemon.destroy()
-    print(f"{len(came)} points, {len(clients.acked):,} acked events, {events:,} stored, each once")
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_every_acked_event_is_stored_once(number: int, tmp_path: Path) -> None:
+    print(crash(tmp_path, number))
