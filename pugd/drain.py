@@ -19,10 +19,10 @@ An event may come again after the collector has forgotten its id. Rows of events
 their own, and are looked up before they are sent (store/copies.py); all others cost nothing. They are sent last of
 their table, so that what stands before them in the span is found too.
 
-ClickHouse away: for ever again, with growing pauses, sooner where somebody asks; the journal grows meanwhile and its own
-bounds push back. A block refused for its data is halved until the row is found; that row goes to quarantine/, the rest
-goes on. A row that the encoder cannot read goes there at once. Nothing that was acked is ever dropped without being kept
-in a file.
+ClickHouse away: for ever again, with growing pauses, sooner where somebody asks; the journal grows meanwhile and its
+own bounds push back. A block refused for its data is halved until the row is found; that row goes to quarantine/, the
+rest goes on. A row that the encoder cannot read goes there at once. Nothing that was acked is ever dropped without
+being kept in a file.
 """
 
 from __future__ import annotations
