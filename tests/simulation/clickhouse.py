@@ -1,15 +1,16 @@
 """ClickHouse as the drain may meet it: what it keeps of a block, what it forgets, and what it says of either.
 
-A block falls into its monthly partitions, and each becomes a part in four steps, between any two of which the server
-may be killed or lose its power: look for the deduplication token; record it; make the part visible; sync it. So
+A block falls into its monthly partitions, and each becomes a part in three steps, between any two of which the server
+may be killed or lose its power: record the deduplication token, unless it is known; make the part visible; sync it. So
 
-- a token that is recorded is no proof of rows: after a kill between the second step and the third the same token is
+- a token that is recorded is no proof of rows: after a kill between the first step and the second the same token is
   taken for done, and nothing is inserted (seen in the real one: ARCHITECTURE.md, What was measured);
 - a block may be there in part;
 - a part that is not synced goes with the power, even one that was visible, and was read, before; its token stays.
 
 An insert goes on after its asker has lost the connection, until it ends or is killed. The network loses requests,
-replies and connections; the server is away, refuses for a while, or refuses a block for one row in it.
+replies and connections, and delivers an insert twice, at about the same time; the server is away, refuses for a while,
+or refuses a block for one row in it.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class ClickHouse:
         """Counts its deaths."""
         self.up = True
         self.fsync_after_insert = True
+        self.deduplicates = True
         self.refuses_poison = True
         self.inserts = 0
 
@@ -90,9 +92,9 @@ class ClickHouse:
         for row in rows:
             months[_month(row["occurred_at"]) if table == "events" else 0].append(row)
         for month in self.draw.sample(sorted(months), len(months)):
-            if (table, month, token) in self.tokens:
-                continue
             await self._pause(one)
+            if (table, month, token) in self.tokens and self.deduplicates:
+                continue
             self.tokens.add((table, month, token))
             await self._pause(one)
             part = Part(table, months[month])
@@ -158,7 +160,6 @@ class Store:
         await self._reach()
         rows = list(decoded(b"".join(pieces), next(one for one in tables.TABLES if one.name == table)))
         server = self.server
-        server.inserts += 1
         refused = None
         if table == "events" and server.refuses_poison and any(POISON in row["properties_text"] for row in rows):
             refused = StoreRefusedError("Code: 117. Cannot parse JSON", code=117)
@@ -166,11 +167,16 @@ class Store:
                 raise refused
             # Or after a part of it went in.
             rows = [row for row in rows if POISON not in row["properties_text"] and self.draw.random() < 0.5]
-        one, life, number = Running(query_id), server.life, server.inserts
-        server.running[number] = one
+        life = server.life
         outcome: list[BaseException | None] = []
 
-        async def work() -> None:
+        def arrive(outcome: list[BaseException | None]) -> Running:
+            server.inserts += 1
+            one = server.running[server.inserts] = Running(query_id)
+            self.nursery.start_soon(work, one, server.inserts, outcome)
+            return one
+
+        async def work(one: Running, number: int, outcome: list[BaseException | None]) -> None:
             try:
                 await server.insert(one, table, token, rows)
                 outcome.append(None)
@@ -181,7 +187,9 @@ class Store:
                     server.running.pop(number, None)
                 one.done.set()
 
-        self.nursery.start_soon(work)
+        one = arrive(outcome)
+        if not self.calm and self.draw.random() < 0.05:
+            arrive([])
         if not self.calm and self.draw.random() < 0.08:
             # The connection goes; the server works on.
             await trio.sleep(self.draw.choice((0.0, 0.005, 0.1)))

@@ -92,6 +92,11 @@ def clickhouse_syncing(_: pytest.MonkeyPatch) -> Callable[[World], None]:
     return lambda world: setattr(world.server, "fsync_after_insert", False)
 
 
+def clickhouse_deduplicating(_: pytest.MonkeyPatch) -> Callable[[World], None]:
+    """As with its window set to 0 by hand."""
+    return lambda world: setattr(world.server, "deduplicates", False)
+
+
 def syncing_what_was_read(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(clickhouse.Store, "sync", nothing)
 
@@ -158,6 +163,7 @@ MECHANISMS: dict[Disable, str] = {
     waiting_for_an_insert_to_end: "there twice",
     looking_after_a_start: "there twice",
     clickhouse_syncing: "lost",
+    clickhouse_deduplicating: "there twice",
     syncing_what_was_read: "",
     recent_ids: "counted twice",
     looking_old_events_up: "counted twice",
