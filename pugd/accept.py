@@ -58,6 +58,9 @@ RECORD_BYTES_MAX = 32 * 1024 * 1024
 PLAIN_CALLS = frozenset(("track", segment.BATCH))
 """Calls whose bodies may be plain (dialects/plain.py)."""
 
+REUSED_TOLD_EVERY_MS = 60_000
+"""How often an event id that was used twice is logged: a broken sender sends many."""
+
 ROW_BYTES = 192
 """What a row may take beyond its sender's own bytes; for the reservation of room only."""
 
@@ -135,6 +138,8 @@ class Accept:
         self._requests = self._events = self._duplicates = self._links = self._merges = self._traits = 0
         self._datagrams = self._datagrams_refused = self._unavailable = 0
         self._plain = Plain()
+        self._reused_told_next = 0
+        """When it is time to log another one, ms."""
         self._repeated = 0
         """Bytes that rows repeat of what was sent once: contexts of envelopes."""
         self._refused: Counter[str] = Counter()
@@ -215,6 +220,8 @@ class Accept:
         if room:
             keep = self._keep_batch if isinstance(taken, Batch) else self._keep_plain
             position, reused = keep(taken, received_at)  # type: ignore[arg-type]
+        if reused:
+            self._tell_reused(taken, reused, received_at)
         if isinstance(taken, Plain):
             taken.reset()
         for index in range(begin, len(acks)):
@@ -230,7 +237,6 @@ class Accept:
 
     def _refuse_reused(self, reused: list[int], arrivals: Sequence[Arrival], acks: list[Ack], begin: int) -> None:
         """Tell senders which of the events, numbered over acks[begin:], came with an id that another event had."""
-        self._refused[errors.EVENT_ID_REUSED] += len(reused)
         first = 0
         for at in range(begin, len(acks)):
             count = acks[at].accepted
@@ -240,6 +246,21 @@ class Accept:
                 acks[at] = segment.without_reused(acks[at], [number - first for number in theirs], single)
             first += count
         self._datagrams_refused += len(reused) - bisect_left(reused, first)
+
+    def _tell_reused(self, taken: Batch | Plain, reused: list[int], received_at: int) -> None:
+        """Tell the operator, but not of every one."""
+        self._refused[errors.EVENT_ID_REUSED] += len(reused)
+        if received_at >= self._reused_told_next:
+            self._reused_told_next = received_at + REUSED_TOLD_EVERY_MS
+            of = reused[0]
+            event_id = taken.event_id(of) if isinstance(taken, Plain) else str(taken.event_keys[KEYS * of + 1])
+            count = self._refused[errors.EVENT_ID_REUSED]
+            log.warning(
+                "refused an event whose id another one had: %.100r (%s, %d since the start)",
+                event_id,
+                errors.EVENT_ID_REUSED,
+                count,
+            )
 
     def _no_room(self, arrivals: Sequence[Arrival], datagrams: int) -> list[Ack]:
         self._unavailable += len(arrivals)

@@ -210,7 +210,9 @@ def test_a_duplicate_is_acked_and_dropped(world: World) -> None:
     assert world.accept.statistics().duplicates == 3
 
 
-def test_an_id_that_was_used_for_another_event_or_by_somebody_else_is_refused(world: World) -> None:
+def test_an_id_that_was_used_for_another_event_or_by_somebody_else_is_refused(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     at = {"timestamp": datetime.fromtimestamp(NOW / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")}
     wrong = (1, errors.INVALID_FIELD, "batch[1].type")
     for plain in ({}, at):  # the long way, and the short one
@@ -237,6 +239,8 @@ def test_an_id_that_was_used_for_another_event_or_by_somebody_else_is_refused(wo
     statistics = world.accept.statistics()
     assert statistics.refused == {errors.INVALID_FIELD: 1, errors.EVENT_ID_REUSED: 12}
     assert (statistics.duplicates, statistics.datagrams_refused) == (9, 2)
+    [told] = [record.getMessage() for record in caplog.records if "event_id_reused" in record.getMessage()]
+    assert "'1'" in told
 
 
 def test_rows_of_events_older_than_the_set_of_ids_reaches_are_marked(world: World) -> None:

@@ -79,6 +79,10 @@ class Plain:
         """MessagePack array: project, user id, anonymous id of each event."""
         return _bytes(lib.pugd_plain_ids(self._plain, self._length), self._length[0])
 
+    def event_id(self, index: int) -> str:
+        event = lib.pugd_plain_at(self._plain, index)
+        return _text(event.event_id, event.event_id_length)
+
     def evidence(self, index: int) -> Call:
         """What the ids of one event propose: a call like identify, but public, whatever key sent it."""
         event = lib.pugd_plain_at(self._plain, index)

@@ -1,7 +1,8 @@
 """ClickHouse as the drain may meet it: what it keeps of a block, what it forgets, and what it says of either.
 
 A block falls into its monthly partitions, and each becomes a part in three steps, between any two of which the server
-may be killed or lose its power: record the deduplication token, unless it is known; make the part visible; sync it. So
+may be killed or lose its power: record the deduplication token, unless it is known; make the part visible; sync it. One
+insert at a time does that in a table. So
 
 - a token that is recorded is no proof of rows: after a kill between the first step and the second the same token is
   taken for done, and nothing is inserted (seen in the real one: ARCHITECTURE.md, What was measured);
@@ -64,6 +65,8 @@ class ClickHouse:
         self.parts: list[Part] = []
         self.tokens: set[tuple[str, int, str]] = set()
         self.running: dict[int, Running] = {}
+        self.locks: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
+        """Of each table's parts: another insert sees a token only with its part."""
         self.life = 0
         """Counts its deaths."""
         self.up = True
@@ -78,6 +81,7 @@ class ClickHouse:
             one.killed = True
             one.done.set()
         self.running.clear()
+        self.locks.clear()
         if power:
             self.parts = [part for part in self.parts if part.synced or self.draw.random() < 0.3]
             for part in self.parts:
@@ -93,17 +97,20 @@ class ClickHouse:
             months[_month(row["occurred_at"]) if table == "events" else 0].append(row)
         for month in self.draw.sample(sorted(months), len(months)):
             await self._pause(one)
-            if (table, month, token) in self.tokens and self.deduplicates:
-                continue
-            self.tokens.add((table, month, token))
-            await self._pause(one)
-            part = Part(table, months[month])
-            self.parts.append(part)
-            if self.fsync_after_insert:
-                life = self.life
-                await trio.sleep(self.draw.choice((0.0, 0.05, 0.5)))
-                if life == self.life:  # a `kill query` is not looked at here, a kill of the server ends it all
-                    part.synced = True
+            async with self.locks[table]:
+                if one.killed:
+                    raise StoreUnavailableError("the insert was killed")
+                if (table, month, token) in self.tokens and self.deduplicates:
+                    continue
+                self.tokens.add((table, month, token))
+                await self._pause(one)
+                part = Part(table, months[month])
+                self.parts.append(part)
+                if self.fsync_after_insert:
+                    life = self.life
+                    await trio.sleep(self.draw.choice((0.0, 0.05, 0.5)))
+                    if life == self.life:  # a `kill query` is not looked at here, a kill of the server ends it all
+                        part.synced = True
         await self._pause(one)
 
     async def _pause(self, one: Running) -> None:
