@@ -438,10 +438,9 @@ static const struct {
     [4] = {0},                /* MergeRow */
     [5] = {9, 4, 5, 2, 8},    /* EventRow of an old event */
     [6] = {7, 4, 5, 2, 0},    /* TraitRow of an old event */
-    [7] = {12, 9, 10, 3, 7},  /* CallRow */
 };
 #define KINDS (sizeof places / sizeof *places)
-enum { LINK_ROW = 3, CALL_ROW = 7 };
+enum { LINK_ROW = 3 };
 
 struct row {
     const uint8_t *event_id, *name;
@@ -458,7 +457,6 @@ static int is(const struct row *row, const char *name)
 static uint16_t mark_of_row(struct pugd_key key, const struct row *row)
 {
     if (row->kind == LINK_ROW && !is(row, "identify") && !is(row, "alias")) return 0;
-    if (row->kind == CALL_ROW && !row->actor) return 0; /* an anonymous id alone */
     if (!places[row->kind].name) return mark_of(key, row->actor, (const uint8_t *)"identify", 8);
     return mark_of(key, row->actor, row->name, row->name_length);
 }

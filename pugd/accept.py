@@ -29,7 +29,6 @@ from pugd.identity.duplicates import RecentIds
 from pugd.identity.graph import Graph
 from pugd.journal.writer import Writer
 from pugd.model import (
-    CALL,
     KEYS,
     LINK,
     MERGE,
@@ -40,7 +39,6 @@ from pugd.model import (
     Ack,
     Batch,
     Call,
-    CallRow,
     LinkRow,
     MergeRow,
     Refusal,
@@ -376,7 +374,7 @@ class Accept:
         links: list[object] = []
         if look:
             for index in sorted(set(look).difference(met.duplicates)):
-                self._link(plain.evidence(index), actors[index], links)
+                self._link(plain.evidence(index), links)
         rows = plain.rows(actors, met.duplicates, met.old)
         if links:
             rows = b"".join([*map(_pack, links), rows])
@@ -396,44 +394,28 @@ class Accept:
             call = batch.calls.get(index)
             before = len(out)
             if call is not None:
-                self._link(call, actor, out)
+                self._link(call, out)
                 self._change_traits(call, actor, OLD_TRAIT if index in old else TRAIT, out)
             elif index in look:
-                self._link(_evidence(event, batch.ids[3 * index]), actor, out)
+                self._link(_evidence(event, batch.ids[3 * index]), out)
             count += len(out) - before
             if event[0] is not None:
                 out += event
                 count += 1
         return out, count
 
-    def _link(self, call: Call, actor: int, out: list[object]) -> None:
-        """Let the rules judge what a call says of its ids; add what came of it to `out`, and, of an identify or alias
-        that was not refused, the call itself."""
-        refused = ""
-        if call.user_id:
-            if call.anonymous_id:
-                proposal = rules.Proposal(
-                    call.project, call.call, call.anonymous_id, call.user_id, call.secret, call.is_user
-                )
-            else:
-                proposal = rules.Proposal(call.project, "user", call.user_id, "", call.secret)
-            outcome = rules.propose(self._graph, proposal, self._illegal, self._ids_max)
-            self._log(outcome, call, out)
-            refused = outcome.refused
-        if call.call in ("identify", "alias") and not refused:
-            out.append(self._called(call, actor))
-
-    def _called(self, call: Call, actor: int) -> CallRow:
-        """`actor`: of the user id, or of the anonymous id where that is all there is."""
-        a, b = 0, actor
-        if not call.user_id:
-            a, b = actor, 0
-        elif call.anonymous_id:
-            a = self._graph.actor(call.project, call.anonymous_id)
-        return CallRow(
-            CALL, call.project, a, b, call.anonymous_id, call.user_id, int(call.is_user), call.call, call.occurred_at,
-            call.received_at, call.original_at, call.time_note, call.event_id, call.transport, call.platform,
-        )  # fmt: skip
+    def _link(self, call: Call, out: list[object]) -> None:
+        """Let the rules judge what a call says of its ids; add what came of it to `out`."""
+        if call.user_id and call.anonymous_id:
+            proposal = rules.Proposal(
+                call.project, call.call, call.anonymous_id, call.user_id, call.secret, call.is_user
+            )
+        elif call.user_id:
+            proposal = rules.Proposal(call.project, "user", call.user_id, "", call.secret)
+        else:
+            return
+        outcome = rules.propose(self._graph, proposal, self._illegal, self._ids_max)
+        self._log(outcome, call, out)
 
     def by_hand(self, proposal: rules.Proposal, at: int) -> tuple[rules.Outcome, int]:
         """Let the rules judge what the console proposes, `merge` or `unlink`, and append what comes of it.
@@ -517,9 +499,9 @@ def _half(parts: list[object]) -> int:
 
 
 def _repeats(call: Call) -> int:
-    """Bytes that the rows of a call and of its traits have beyond what was sent."""
-    ids = 4 * (2 * (len(call.user_id) + len(call.anonymous_id)) + len(call.event_id))
-    return (1 + len(call.traits)) * (ROW_BYTES + ids)
+    """Bytes that the rows of a call's traits have beyond what was sent."""
+    ids = len(call.user_id) + len(call.anonymous_id)
+    return len(call.traits) * (ROW_BYTES + 4 * (2 * ids + len(call.event_id))) if call.traits else 0
 
 
 def _evidence(event: list[Any], project: Any) -> Call:

@@ -196,8 +196,7 @@ class Answer:
         one = await self._one(question.project, question.actor, question.as_of)
         actors = one.members.actors
         taken_out = await self._taken_out(question.project, one)
-        ids = [one_id.id for one_id in one.person.ids]
-        found = await self._run(timeline.plan_entries(question, actors, ids, taken_out))
+        found = await self._run(timeline.plan_entries(question, actors, taken_out))
         page, following = timeline.shape_entries(question, found)
         history = timeline.plan_history(question.project, actors, page)
         entries = timeline.shape(page, [] if history is None else await self._run(history))

@@ -2,8 +2,8 @@
 
 One span of whole records at a time, from `stored` to `flushed`; when its rows are in ClickHouse `stored` moves to its
 end (file, fsync, rename, fsync), so what ClickHouse may hold beyond `stored` is at most one span. Tables in an order in
-which a read never finds less identity than events: person_of, links, calls, traits, events. Whatever is there is the
-next span, up to SPAN_BYTES_MAX; little waits `interval_ms` for company, unless a question asks (`wait_stored`).
+which a read never finds less identity than events: person_of, links, traits, events. Whatever is there is the next
+span, up to SPAN_BYTES_MAX; little waits `interval_ms` for company, unless a question asks (`wait_stored`).
 
 Exactly once rests on reading, not on deduplication tokens: a crash inside an insert's commit leaves a token recorded
 and rows missing, and a block is not atomic over partitions. So:
@@ -49,12 +49,12 @@ from pugd.journal.reader import FlushedPage, Reader, Span
 from pugd.quarantine import Quarantined
 from pugd.store import copies
 from pugd.store.clickhouse import Store
-from pugd.tables import CALLS, EVENTS, LINKS, OLD_EVENTS, OLD_TRAITS, PERSON_OF, TRAITS, Table
+from pugd.tables import EVENTS, LINKS, OLD_EVENTS, OLD_TRAITS, PERSON_OF, TRAITS, Table
 
 log = logging.getLogger(__name__)
 
-ORDER = (PERSON_OF, LINKS, CALLS, TRAITS, EVENTS)
-STEPS = (PERSON_OF, LINKS, CALLS, TRAITS, OLD_TRAITS, EVENTS, OLD_EVENTS)
+ORDER = (PERSON_OF, LINKS, TRAITS, EVENTS)
+STEPS = (PERSON_OF, LINKS, TRAITS, OLD_TRAITS, EVENTS, OLD_EVENTS)
 """The same tables, those twice whose rows may have to be looked up first."""
 
 SPAN_BYTES_MAX = 32 << 20

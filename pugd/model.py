@@ -21,7 +21,6 @@ EVENT, TRAIT, LINK, MERGE = 1, 2, 3, 4
 OLD_EVENT, OLD_TRAIT = 5, 6
 """The same rows as EVENT and TRAIT, of events older than the collector's set of recent ids reaches: looked up in
 ClickHouse before they are stored (drain.py)."""
-CALL = 7
 
 
 class EventRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -128,30 +127,6 @@ class MergeRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     version: int
 
 
-class CallRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One identify or alias that was not refused, as it was made, whether it said something new or not: to `calls`."""
-
-    kind: int
-    project: int
-    a: int
-    """identify: the anonymous id; alias: the previous id; 0 where there is none."""
-    b: int
-    """identify: the user id; alias: the new id; 0 where there is none."""
-    a_id: str
-    b_id: str
-    b_user: int
-    """1 where `b_id` stood in a user id field."""
-    call: str
-    """'identify' | 'alias'."""
-    occurred_at: int
-    received_at: int
-    original_at: int
-    time_note: str
-    event_id: str
-    transport: str
-    platform: str
-
-
 ROWS: dict[int, type[msgspec.Struct]] = {
     EVENT: EventRow,
     TRAIT: TraitRow,
@@ -159,7 +134,6 @@ ROWS: dict[int, type[msgspec.Struct]] = {
     MERGE: MergeRow,
     OLD_EVENT: EventRow,
     OLD_TRAIT: TraitRow,
-    CALL: CallRow,
 }
 """By kind."""
 

@@ -135,27 +135,6 @@ LINKS = _table(
         "platform": NAME,
     },
 )
-CALLS = _table(
-    "calls",
-    model.CALL,
-    model.CallRow,
-    {
-        "project": "UInt32",
-        "a": "UInt64",
-        "b": "UInt64",
-        "a_id": "String",
-        "b_id": "String",
-        "b_user": "UInt8",
-        "call": NAME,
-        "occurred_at": TIME,
-        "received_at": TIME,
-        "original_at": TIME,
-        "time_note": NAME,
-        "event_id": "String",
-        "transport": NAME,
-        "platform": NAME,
-    },
-)
 PERSON_OF = _table(
     "person_of",
     model.MERGE,
@@ -167,4 +146,4 @@ OLD_EVENTS = Table(EVENTS.name, model.OLD_EVENT, EVENTS.columns)
 OLD_TRAITS = Table(TRAITS.name, model.OLD_TRAIT, TRAITS.columns)
 """The same two, filled by rows that must be looked up first: their blocks are their own (drain.py)."""
 
-TABLES = (EVENTS, TRAITS, LINKS, PERSON_OF, CALLS)
+TABLES = (EVENTS, TRAITS, LINKS, PERSON_OF)

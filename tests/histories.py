@@ -109,32 +109,15 @@ class History:
                     "value": "" if operation == "unset" else value,
                 }
             )
-        outcome = self._propose(Proposal(self.project, "identify", anonymous, user), common) if user else None
-        if outcome is None or not outcome.refused:
-            self._called("identify", anonymous, user, user=bool(user), common=common)
+        if user:
+            self._propose(Proposal(self.project, "identify", anonymous, user), common)
 
     def alias(
         self, previous: str, new: str, *, at: int, secret: bool = False, user: bool = True, event_id: str | None = None
     ) -> None:
         """`user`: the new id stands in a user id field."""
         common = self._common(at, None, event_id)
-        if not self._propose(Proposal(self.project, "alias", previous, new, secret, user), common).refused:
-            self._called("alias", previous, new, user=user, common=common)
-
-    def _called(self, call: str, a_id: str, b_id: str, *, user: bool, common: dict) -> None:
-        self.world.calls.append(
-            {
-                **common,
-                "position": self._next(),
-                "a": self.actor(a_id) if a_id else 0,
-                "b": self.actor(b_id) if b_id else 0,
-                "a_id": a_id,
-                "b_id": b_id,
-                "b_user": int(user),
-                "call": call,
-                "time_note": "",
-            }
-        )
+        self._propose(Proposal(self.project, "alias", previous, new, secret, user), common)
 
     def by_hand(self, call: str, a: str, b: str, *, at: int) -> Outcome:
         """`merge` or `unlink`, as the console asks for it."""
@@ -196,7 +179,6 @@ async def insert(store: Store, history: History) -> None:
         (tables.EVENTS, world.events),
         (tables.TRAITS, world.traits),
         (tables.LINKS, world.links),
-        (tables.CALLS, world.calls),
         (tables.PERSON_OF, history.merges),
     ):
         begin = history.inserted.get(table.name, 0)

@@ -12,7 +12,7 @@ from pugd.data import DataDirectory
 from pugd.journal.writer import Writer
 
 TABLE = {model.EVENT: "events", model.TRAIT: "traits", model.LINK: "links", model.MERGE: "person_of"}
-TABLE |= {model.OLD_EVENT: "events", model.OLD_TRAIT: "traits", model.CALL: "calls"}
+TABLE |= {model.OLD_EVENT: "events", model.OLD_TRAIT: "traits"}
 encode = msgspec.msgpack.encode
 NOW = 1_790_000_000_000
 
@@ -44,13 +44,6 @@ def link(n: int) -> bytes:
     return encode(row)
 
 
-def call(n: int) -> bytes:
-    row = model.CallRow(
-        *(model.CALL, 1, n, n + 1, f"anon-{n}", f"user-{n}", 1, "identify", NOW, NOW, NOW, "", f"id-{n}", "http", "web")
-    )
-    return encode(row)
-
-
 def merge(n: int) -> bytes:
     return encode(model.MergeRow(model.MERGE, 1, n, n + 1, n))
 
@@ -59,7 +52,7 @@ def mixed(count: int, seed: int, first: int = 0) -> list[bytes]:
     """Rows of every table in any order; events over a few months."""
     draw = random.Random(seed)
     month = 30 * 86_400_000
-    makers = [lambda n: event(n, occurred_at=NOW - draw.randrange(5) * month)] * 5 + [trait, link, call, merge]
+    makers = [lambda n: event(n, occurred_at=NOW - draw.randrange(5) * month)] * 5 + [trait, link, merge]
     return [draw.choice(makers)(n) for n in range(first, first + count)]
 
 

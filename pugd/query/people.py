@@ -5,10 +5,8 @@ keeps the count and the page's sort keys. `plan_links`, `plan_activity` and `pla
 given persons by their actors alone, and `shape_persons` puts it together: for a list, for one person, and for the head
 of a timeline.
 
-A person exists from an event that counts, from traits, from an identify or alias, or from an accepted entry of the
-link log. All of these tell when an id was seen, but for links made by hand (`merge`, `unlink`), which are nobody's own
-doing. The log holds the calls that came first, the table of calls all of them, so that what is told does not follow
-arrival.
+A person exists from an event that counts, from traits, or from an accepted entry of the link log. All of these tell
+when an id was seen, but for links made by hand (`merge`, `unlink`), which are nobody's own doing.
 """
 
 from __future__ import annotations
@@ -58,7 +56,7 @@ class Page(msgspec.Struct, frozen=True):
 def plan_page(question: People) -> Plan:
     """Find the page. Reads the project's events once, by their narrow columns alone unless ids are searched."""
     project, search = question.project, question.search
-    found = [_events(project, search), _traits(project, search), _links(project, search), _calls(project, search)]
+    found = [_events(project, search), _traits(project, search), _links(project, search)]
     if search:
         found.append(_trait_matches(project, search, question.as_of))
     conditions = []
@@ -155,19 +153,6 @@ WHERE side.2 != '' GROUP BY actor""",
     )
 
 
-def _calls(project: int, search: str) -> Sql:
-    """Both ends of each identify and alias."""
-    return sql(
-        """
-SELECT side.1 AS actor, 0 AS count, toUnixTimestamp64Milli(min(occurred_at)) AS first,
-    toUnixTimestamp64Milli(max(occurred_at)) AS last, max(side.3) AS user, max($match) AS match
-FROM (SELECT occurred_at, arrayJoin([(a, a_id, 0), (b, b_id, b_user)]) AS side $rows)
-WHERE side.2 != '' GROUP BY actor""",
-        match=contains(sql("side.2"), search) if search else sql("0"),
-        rows=rows("calls", project),
-    )
-
-
 def _trait_matches(project: int, search: str, as_of: int | None) -> Sql:
     """Persons one of whose traits matches, as of a time or now, in the form of the sums above. Only those are resolved
     of whom some operation says what is searched for, or adds, which may make any number."""
@@ -233,29 +218,23 @@ def plan_activity(project: int, actors: Sequence[int], links: Links) -> Plan:
     return plan(
         sql(
             """
-SELECT actor, any(id), beside, max(kind), sum(counts), toUnixTimestamp64Milli(min(at)), toUnixTimestamp64Milli(max(at)),
+SELECT actor, any(id), beside, max(user), sum(counts), toUnixTimestamp64Milli(min(at)), toUnixTimestamp64Milli(max(at)),
     sum(is_bot), sum(is_cookieless)
 FROM (
     SELECT actor, if(user_id != '', user_id, anonymous_id) AS id,
-        if(user_id != '' AND anonymous_id IN $linked, anonymous_id, '') AS beside, if(user_id != '', 2, 1) AS kind,
+        if(user_id != '' AND anonymous_id IN $linked, anonymous_id, '') AS beside, user_id != '' AS user,
         toUInt64($counts) AS counts, occurred_at AS at, bot AS is_bot, cookieless AND NOT bot AS is_cookieless
     $events
     UNION ALL
-    SELECT actor, distinct_id, if(user_id != '' AND anonymous_id IN $linked, anonymous_id, ''),
-        if(user_id = distinct_id, 2, 1), 0, occurred_at, 0, 0
+    SELECT actor, distinct_id, if(user_id != '' AND anonymous_id IN $linked, anonymous_id, ''), user_id = distinct_id,
+        0, occurred_at, 0, 0
     $traits
-    UNION ALL
-    SELECT a, a_id, '', if(call = 'identify', 1, 0), 0, occurred_at, 0, 0 $calls_a
-    UNION ALL
-    SELECT b, b_id, '', if(b_user, 2, 0), 0, occurred_at, 0, 0 $calls_b
 )
 GROUP BY actor, beside, is_bot, is_cookieless""",
             linked=bound("Array(String)", links.ids),
             counts=counts,
             events=rows("events", project, [own], uncounted=True),
             traits=rows("traits", project, [own]),
-            calls_a=rows("calls", project, [among(sql("a"), actors)]),
-            calls_b=rows("calls", project, [among(sql("b"), actors)]),
         )
     )
 
@@ -336,7 +315,7 @@ def shape_persons(
             alias[owner[a]].append((a_id, b_id))
     bots = cookieless = 0
     beside_sights: list[tuple[int, str, int, int]] = []
-    for actor, id_, beside, kind, count, first, last, bot_count, cookieless_count in activity:
+    for actor, id_, beside, user, count, first, last, bot_count, cookieless_count in activity:
         bots += bot_count
         cookieless += cookieless_count
         if bot_count or cookieless_count:
@@ -344,7 +323,7 @@ def shape_persons(
         person = owner[actor]
         alive.add(person)
         events[person] += count
-        sights[person][id_].add(first, last, kind)
+        sights[person][id_].add(first, last, _USER if user else _ANONYMOUS)
         if beside:
             beside_sights.append((person, beside, first, last))
     for person, beside, first, last in beside_sights:

@@ -20,7 +20,7 @@ import msgspec
 
 from pugd.query.sql import Plan, Sql, all_of, bound, plan, sql
 
-_TABLES = {name: sql(name) for name in ("events", "traits", "links", "calls", "person_of")}
+_TABLES = {"events": sql("events"), "traits": sql("traits"), "links": sql("links"), "person_of": sql("person_of")}
 
 
 class Located(msgspec.Struct, frozen=True):

@@ -2,11 +2,8 @@
 
 Everything is read by the person's actors alone, so it costs what the person did, not what the project holds. One
 statement reads the three kinds, each only as far as the page goes. Entries are ordered by (occurred_at, received_at,
-where the row came from, kind): millisecond order, ties in the order of arrival, never two alike, so a page continues
-exactly where the one before ended.
-
-Two ids that are linked are one entry, of the call or event that first named both by its own time, whenever it came: the
-link log alone would tell which of them arrived first. What was refused or done by hand is an entry as the log has it.
+where the row came from): millisecond order, ties in the order of arrival, never two alike, so a page continues exactly
+where the one before ended.
 
 A call that sets traits is one entry. What it changed is seen from the person: the value before it, over all the
 person's actors as they are today, and the value after. That needs the earlier operations on the same keys, which
@@ -15,7 +12,6 @@ person's actors as they are today, and the value after. That needs the earlier o
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -29,8 +25,7 @@ from pugd.query.sql import Plan, Sql, all_of, any_of, bound, joined, plan, sql
 from pugd.query.traits import History, raw
 from pugd.question import Change, EventEntry, LinkEntry, Timeline, TraitsEntry
 
-_LINK, _TRAITS, _EVENT = 1, 2, 3
-"""In this order where one row makes two entries: what an event's ids said comes before it."""
+_EVENT, _TRAITS, _LINK = 1, 2, 3
 
 _MS_MAX = 2**48
 """Beyond the last millisecond that ClickHouse's DateTime64(3) holds (the year 2299)."""
@@ -45,14 +40,12 @@ class _Key(msgspec.Struct, frozen=True, array_like=True, tag="timeline"):
     collector: str
     epoch: int
     position: int
-    kind: int
 
     def __post_init__(self) -> None:
         cursor.bounded(self.occurred_at, -_MS_MAX, _MS_MAX)
         cursor.bounded(self.received_at, -_MS_MAX, _MS_MAX)
         cursor.bounded(self.epoch, 0, 2**64)
         cursor.bounded(self.position, 0, 2**64)
-        cursor.bounded(self.kind, 0, 256)
 
 
 class Row(NamedTuple):
@@ -78,7 +71,7 @@ class Row(NamedTuple):
     url: str
     title: str
     place: int
-    """link: in the link log; 0 where it is of two ids that are linked."""
+    """link: in the link log."""
     a: str
     b: str
     refused: str
@@ -86,10 +79,9 @@ class Row(NamedTuple):
     """traits: (key, operation, value) each."""
 
 
-def plan_entries(question: Timeline, actors: Sequence[int], ids: Sequence[str], taken_out: Sequence[int] = ()) -> Plan:
+def plan_entries(question: Timeline, actors: Sequence[int], taken_out: Sequence[int] = ()) -> Plan:
     """The page and one entry more, so that it is known whether there is a next.
 
-    `ids`        all ids of the person
     `taken_out`  places in the link log of the entries that took others out of this person (query/links.py)
     """
     last = None
@@ -100,7 +92,6 @@ def plan_entries(question: Timeline, actors: Sequence[int], ids: Sequence[str], 
     found = [_events(question, actors, last)]
     if question.event is None:
         found.append(_traits(question, actors, last))
-        found.append(_linked(question, actors, ids, last))
         found += [_links(question, side, last) for side in touching(actors)]
         if taken_out:
             places = sql("`order` IN $places", places=bound("Array(UInt64)", list(taken_out)))
@@ -122,7 +113,7 @@ def shape_entries(question: Timeline, found: Iterable[Sequence[Any]]) -> tuple[l
         return page, None
     page = page[: question.limit]
     end = page[-1]
-    return page, cursor.written(_Key(question.order, *end[1:6], end.kind))
+    return page, cursor.written(_Key(question.order, *end[1:6]))
 
 
 def plan_history(project: int, actors: Sequence[int], page: Iterable[Row]) -> Plan | None:
@@ -165,17 +156,13 @@ def shape(
 
 # Reading.
 
-_NAMES = tuple(sql(name) for name in ("at", "received", "collector", "epoch", "position", "kind"))
-# A literal stands in no ORDER BY: ClickHouse would take it for the number of a column.
-_PLACES = tuple(sql(name) for name in ("occurred_at", "received_at", "collector", "epoch", "position"))
-_EVENTS = (*_PLACES, sql("3"))
-_LOGGED = (*_PLACES, sql("1"))
-_CALLS = tuple(sql(name) for name in ("occurred_at", "received_at", "source.1", "source.2", "source.3", "2"))
-_NAMED = tuple(sql(name) for name in ("said.1", "said.3", "said.4", "said.5", "said.6", "1"))
+_NAMES = tuple(sql(name) for name in ("at", "received", "collector", "epoch", "position"))
+_COLUMNS = tuple(sql(name) for name in ("occurred_at", "received_at", "collector", "epoch", "position"))
+_CALLS = tuple(sql(name) for name in ("occurred_at", "received_at", "source.1", "source.2", "source.3"))
 
 
 def _events(question: Timeline, actors: Sequence[int], last: _Key | None) -> Sql:
-    conditions = [among(sql("actor"), actors), *_range(question, last), *_beyond(last, _EVENTS)]
+    conditions = [among(sql("actor"), actors), *_range(question, last), *_beyond(last, _COLUMNS)]
     if question.event is not None:
         conditions.append(sql("event = $event", event=bound("String", question.event)))
     if search := question.search:
@@ -187,14 +174,14 @@ def _events(question: Timeline, actors: Sequence[int], last: _Key | None) -> Sql
         )
     return sql(
         """
-SELECT 3 AS kind, toUnixTimestamp64Milli(occurred_at) AS at, toUnixTimestamp64Milli(received_at) AS received,
+SELECT 1 AS kind, toUnixTimestamp64Milli(occurred_at) AS at, toUnixTimestamp64Milli(received_at) AS received,
     toString(collector) AS collector, epoch, position, event_id, user_id, anonymous_id,
     toString(transport) AS transport, toString(platform) AS platform, session_id, toString(event) AS name,
     properties_text, context, path, url, title, toUInt64(0) AS place, '' AS a, '' AS b, '' AS refused,
     CAST([], 'Array(Tuple(String, String, String))') AS operations
 $rows ORDER BY $order LIMIT $limit""",
         rows=rows("events", question.project, conditions),
-        order=_order(question, _PLACES),
+        order=_order(question, _COLUMNS),
         limit=_limit(question),
     )
 
@@ -220,88 +207,31 @@ WHERE $beyond ORDER BY $order LIMIT $limit""",
         rows=rows("traits", question.project, [among(sql("actor"), actors), *_range(question, last)]),
         matches=all_of(matches),
         beyond=all_of(_beyond(last, _CALLS)),
-        order=_order(question, _CALLS[:-1]),
+        order=_order(question, _CALLS),
         limit=_limit(question),
     )
 
 
 def _links(question: Timeline, side: Sequence[Sql], last: _Key | None) -> Sql:
-    """What was refused or done by hand, as the log has it."""
     conditions = [
         *side,
-        sql("refused != '' OR call IN ('merge', 'unlink')"),
+        sql("call != 'user'"),
         *_range(question, last),
-        *_beyond(last, _LOGGED),
-        *_names_link(question, _TEXTS),
+        *_beyond(last, _COLUMNS),
     ]
+    if search := question.search:
+        conditions.append(any_of(contains(_TEXTS[text], search) for text in ("a_id", "b_id", "call")))
     return sql(
         """
-SELECT 1, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), toString(collector), epoch,
+SELECT 3, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), toString(collector), epoch,
     position, event_id, if(call IN ('identify', 'event'), b_id, ''), if(call IN ('identify', 'event'), a_id, ''),
     toString(transport), toString(platform), '', toString(call), '', '', '', '', '', `order`, a_id, b_id,
     toString(refused), CAST([], 'Array(Tuple(String, String, String))')
 $rows ORDER BY $order LIMIT $limit""",
         rows=rows("links", question.project, conditions),
-        order=_order(question, _PLACES),
+        order=_order(question, _COLUMNS),
         limit=_limit(question),
     )
-
-
-def _linked(question: Timeline, actors: Sequence[int], ids: Sequence[str], last: _Key | None) -> Sql:
-    """Of each two ids that are linked, the call or event that named both first. Which that is depends on all of them,
-    so the range and the page come after."""
-    project = question.project
-    logged = sql("refused = '' AND call IN ('identify', 'alias', 'event')")
-    both = sql("a_id != '' AND b_id != ''")
-    named = [
-        *(sql("$said $rows", said=_SAID, rows=rows("links", project, [*side, logged])) for side in touching(actors)),
-        *(sql("$said $rows", said=_SAID, rows=rows("calls", project, [*side, both])) for side in touching(actors)),
-        sql(
-            """
-SELECT occurred_at, event_id, received_at, toString(collector) AS collector, epoch, position, 'event' AS call,
-    anonymous_id AS a_id, user_id AS b_id, toString(transport) AS transport, toString(platform) AS platform $rows""",
-            rows=rows(
-                "events",
-                project,
-                [
-                    among(sql("actor"), actors),
-                    sql("user_id != '' AND anonymous_id != user_id"),
-                    sql("anonymous_id IN $ids", ids=bound("Array(String)", list(ids))),
-                ],
-            ),
-        ),
-    ]
-    conditions = [*_range(question, last, sql("said.1")), *_beyond(last, _NAMED), *_names_link(question, _SAID_TEXTS)]
-    return sql(
-        """
-SELECT 1, toUnixTimestamp64Milli(said.1), toUnixTimestamp64Milli(said.3), said.4, said.5, said.6, said.2,
-    if(said.7 IN ('identify', 'event'), said.9, ''), if(said.7 IN ('identify', 'event'), said.8, ''),
-    said.10, said.11, '', said.7, '', '', '', '', '', 0, said.8, said.9, '',
-    CAST([], 'Array(Tuple(String, String, String))')
-FROM (
-    SELECT min((occurred_at, event_id, received_at, collector, epoch, position, call, a_id, b_id, transport, platform))
-        AS said
-    FROM ($named) GROUP BY least(a_id, b_id), greatest(a_id, b_id)
-)
-WHERE $conditions ORDER BY $order LIMIT $limit""",
-        named=joined(" UNION ALL ", named),
-        conditions=all_of(conditions),
-        order=_order(question, _NAMED[:-1]),
-        limit=_limit(question),
-    )
-
-
-_SAID = sql(
-    "SELECT occurred_at, event_id, received_at, toString(collector) AS collector, epoch, position,"
-    " toString(call) AS call, a_id, b_id, toString(transport) AS transport, toString(platform) AS platform"
-)
-_SAID_TEXTS = {"a_id": sql("said.8"), "b_id": sql("said.9"), "call": sql("said.7")}
-
-
-def _names_link(question: Timeline, texts: Mapping[str, Sql]) -> list[Sql]:
-    if not question.search:
-        return []
-    return [any_of(contains(texts[text], question.search) for text in ("a_id", "b_id", "call"))]
 
 
 _TEXTS = {
@@ -319,22 +249,18 @@ _TEXTS = {
 }
 
 
-_OCCURRED = sql("occurred_at")
-
-
-def _range(question: Timeline, last: _Key | None, column: Sql = _OCCURRED) -> list[Sql]:
+def _range(question: Timeline, last: _Key | None) -> list[Sql]:
     """On the column itself, so that parts and granules outside are not read."""
     conditions = []
     if question.since is not None:
-        conditions.append(sql("$column >= $since", column=column, since=moment(question.since)))
+        conditions.append(sql("occurred_at >= $since", since=moment(question.since)))
     if question.until is not None:
-        conditions.append(sql("$column < $until", column=column, until=moment(question.until)))
+        conditions.append(sql("occurred_at < $until", until=moment(question.until)))
     if last is not None:
         at = moment(last.occurred_at)
-        if last.order == "desc":
-            conditions.append(sql("$column <= $at", column=column, at=at))
-        else:
-            conditions.append(sql("$column >= $at", column=column, at=at))
+        conditions.append(
+            sql("occurred_at <= $at", at=at) if last.order == "desc" else sql("occurred_at >= $at", at=at)
+        )
     return conditions
 
 
@@ -343,13 +269,12 @@ def _beyond(last: _Key | None, columns: Sequence[Sql]) -> list[Sql]:
     if last is None:
         return []
     key = sql(
-        "($occurred, $received, $collector, $epoch, $position, $kind)",
+        "($occurred, $received, $collector, $epoch, $position)",
         occurred=moment(last.occurred_at),
         received=moment(last.received_at),
         collector=bound("String", last.collector),
         epoch=bound("UInt64", last.epoch),
         position=bound("UInt64", last.position),
-        kind=bound("UInt8", last.kind),
     )
     row = joined(", ", columns)
     return [sql("($row) < $key", row=row, key=key) if last.order == "desc" else sql("($row) > $key", row=row, key=key)]
@@ -423,7 +348,7 @@ def _traits_entry(row: Row, changes: Mapping[str, tuple[bytes | None, bytes | No
 
 def _link_entry(row: Row) -> LinkEntry:
     return LinkEntry(
-        id=f"link:{row.place or _pair(row.a, row.b)}",
+        id=f"link:{row.place}",
         type=LinkEntry.TYPE,
         summary=summary.link(row.name, row.a, row.b, row.refused),
         a=row.a,
@@ -432,11 +357,6 @@ def _link_entry(row: Row) -> LinkEntry:
         refused=row.refused or None,
         **_common(row),
     )
-
-
-def _pair(a: str, b: str) -> str:
-    """Names two ids that are linked, whichever call of theirs is shown."""
-    return hashlib.blake2b("\0".join(sorted((a, b))).encode(), digest_size=8).hexdigest()
 
 
 def _plain(json: bytes | None) -> Any:

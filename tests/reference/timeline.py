@@ -1,12 +1,11 @@
 """The plain twin of people, one person and a timeline: everything in lists, every rule written out, nothing fast.
 
-It reads the link log (never `person_of`), the calls, the events and the traits of one project, and works each person
-out from nothing at every question.
+It reads the link log (never `person_of`), the events and the traits of one project, and works each person out from
+nothing at every question.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ class World:
     events: list[dict] = field(default_factory=list)
     traits: list[dict] = field(default_factory=list)
     links: list[dict] = field(default_factory=list)
-    calls: list[dict] = field(default_factory=list)
 
 
 def when(ms: int) -> str:
@@ -121,11 +119,6 @@ def sights(world: World, own: set[int]) -> dict[str, list[tuple[int, str]]]:
         if trait["actor"] in own:
             kind = "user" if trait["user_id"] == trait["distinct_id"] else "anonymous"
             see(trait["distinct_id"], trait["occurred_at"], kind)
-    for call in world.calls:
-        if call["a_id"] and call["a"] in own:
-            see(call["a_id"], call["occurred_at"], "anonymous" if call["call"] == "identify" else "unknown")
-        if call["b_id"] and call["b"] in own:
-            see(call["b_id"], call["occurred_at"], "user" if call["b_user"] else "unknown")
     linked = {link[side] for link in accepted(world) for side in ("a_id", "b_id")}
     for row in (*counted(world), *world.traits):
         beside = row["anonymous_id"]
@@ -185,7 +178,6 @@ def exists(world: World, own: set[int]) -> bool:
     return (
         any(event["actor"] in own for event in counted(world))
         or any(trait["actor"] in own for trait in world.traits)
-        or any({call["a"], call["b"]} & own for call in world.calls)
         or any({link["a"], link["b"]} & own for link in accepted(world) if link["call"] not in ("merge", "unlink"))
     )
 
@@ -250,7 +242,7 @@ def person(world: World, actor: int, ids_max: int | None = None, as_of: float | 
 def everyone(world: World, as_of: float | None = None) -> dict[int, dict]:
     """Every person by number."""
     actors = {event["actor"] for event in world.events} | {trait["actor"] for trait in world.traits}
-    actors |= {said[side] for said in (*world.links, *world.calls) for side in ("a", "b") if said[side]}
+    actors |= {link[side] for link in world.links for side in ("a", "b") if link[side]}
     found = {}
     for actor in actors:
         one = person(world, actor, 10, as_of)
@@ -310,11 +302,11 @@ def timeline(
     own = members(world, actor)
     entries: list[tuple[tuple, dict]] = []
 
-    def add(kind: int, rows: list[dict], **fields: object) -> None:
+    def add(rows: list[dict], **fields: object) -> None:
         row = min(rows, key=lambda row: (row["collector"], row["epoch"], row["position"]))
         entries.append(
             (
-                (row["occurred_at"], row["received_at"], row["collector"], row["epoch"], row["position"], kind),
+                (row["occurred_at"], row["received_at"], row["collector"], row["epoch"], row["position"]),
                 {
                     "occurred_at": when(row["occurred_at"]),
                     "received_at": when(row["received_at"]),
@@ -338,7 +330,6 @@ def timeline(
         ):
             continue
         add(
-            3,
             [row],
             id=f"event:{row['event_id']}",
             type="event",
@@ -366,7 +357,6 @@ def timeline(
         before, after = trait_values(world, own, at), trait_values(world, own, at, also=True)
         keys = sorted({row["key"] for row in rows})
         add(
-            2,
             rows,
             id=f"traits:{event_id}",
             type="traits",
@@ -375,8 +365,8 @@ def timeline(
             session_id=None,
             changes={key: {"from": before.get(key), "to": after.get(key)} for key in keys},
         )
-    for link in [*decided(world), *named(world, own)]:
-        if event is not None:
+    for link in world.links:
+        if link["call"] == "user" or event is not None:
             continue
         mine = {link["a"], link["b"]} & own
         if link["call"] == "unlink" and not link["b"]:
@@ -386,11 +376,9 @@ def timeline(
         if search and not any(has(link[name], search) for name in ("a_id", "b_id", "call")):
             continue
         both = link["call"] in ("identify", "event")
-        both_ids = "\0".join(sorted((link["a_id"], link["b_id"]))).encode()
         add(
-            1,
             [link],
-            id=f"link:{link.get('order') or hashlib.blake2b(both_ids, digest_size=8).hexdigest()}",
+            id=f"link:{link['order']}",
             type="link",
             user_id=link["b_id"] if both else None,
             anonymous_id=link["a_id"] if both else None,
@@ -398,37 +386,13 @@ def timeline(
             a=link["a_id"],
             b=link["b_id"] or None,
             call=link["call"],
-            refused=link.get("refused") or None,
+            refused=link["refused"] or None,
         )
     low = -math.inf if since is None else since
     high = math.inf if until is None else until
     kept = [item for item in entries if low <= item[0][0] < high]
     kept.sort(key=lambda item: item[0], reverse=order == "desc")
     return [entry for _, entry in kept]
-
-
-def decided(world: World) -> list[dict]:
-    """What was refused, or done by hand."""
-    return [link for link in world.links if link["refused"] or link["call"] in ("merge", "unlink")]
-
-
-def named(world: World, own: set[int]) -> list[dict]:
-    """Of each two ids that are linked, the call or event that named both first by its own time."""
-    actors = {link[f"{side}_id"]: link[side] for link in accepted(world) for side in ("a", "b")}
-    said = [link for link in accepted(world) if link["call"] in ("identify", "alias", "event")]
-    said += [call for call in world.calls if call["a_id"] and call["b_id"]]
-    said = [link for link in said if {link["a"], link["b"]} & own]
-    for event in counted(world):
-        a_id, b_id = event["anonymous_id"], event["user_id"]
-        if event["actor"] in own and b_id and a_id != b_id and actors.get(a_id) in own:
-            said.append({**event, "call": "event", "a_id": a_id, "b_id": b_id, "a": actors[a_id], "b": event["actor"]})
-    pairs: dict[frozenset[str], list[dict]] = {}
-    for one in said:
-        pairs.setdefault(frozenset((one["a_id"], one["b_id"])), []).append(
-            {name: value for name, value in one.items() if name not in ("order", "refused")}
-        )
-    order = ("occurred_at", "event_id", "received_at", "collector", "epoch", "position")
-    return [min(found, key=lambda one: [one[name] for name in order]) for found in pairs.values()]
 
 
 def refusals(world: World, own: set[int] | None = None) -> list[dict]:
