@@ -245,7 +245,7 @@ def bench_recent(count: int) -> None:
     """Recent event ids: native/seen."""
     recent = RecentIds(KEY, DAY_MS, max(64 << 20, 24 * count))
     now = 1_780_000_000_000
-    actors = list(range(CHUNK))
+    actors = array("Q", range(CHUNK))
     times, new, at = [], 0, 0
     while at < count:
         texts = [f"7a3e12f0-1111-4a4a-9b9b-{i:012d}" for i in range(at, at + CHUNK)]

@@ -12,6 +12,7 @@ What the console proposes by hand (merge, unlink) goes the same way, one at a ti
 from __future__ import annotations
 
 import logging
+from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -382,7 +383,7 @@ class Accept:
         return self._writer.append(rows, count) if count else self._writer.position, met.reused
 
     def _rows(
-        self, batch: Batch, actors: list[int], look: set[int], duplicates: set[int], old: set[int]
+        self, batch: Batch, actors: array[int], look: set[int], duplicates: set[int], old: set[int]
     ) -> tuple[list[object], int]:
         """The rows of a wake-up that holds more than new events of known people: their parts, and how many rows."""
         out: list[object] = []

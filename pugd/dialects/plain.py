@@ -8,6 +8,7 @@ down to the bytes of its rows; a context is understood there (context.py) once a
 from __future__ import annotations
 
 import secrets
+from array import array
 
 from msgspec import Raw
 
@@ -94,14 +95,14 @@ class Plain:
             event.occurred_at, event.received_at, event.occurred_at, "", TRANSPORT, about.platform, [],
         )  # fmt: skip
 
-    def rows(self, actors: list[int], leave_out: list[int], old: list[int]) -> bytes:
+    def rows(self, actors: array[int], leave_out: list[int], old: list[int]) -> bytes:
         """The rows of all events but those at `leave_out`, in MessagePack, one after another.
 
         `old`  those whose rows are of old events (model.OLD_EVENT); both ascend
         """
         left, olds = ffi.new("uint32_t[]", leave_out), ffi.new("uint32_t[]", old)
         made = lib.pugd_plain_rows(
-            self._plain, ffi.new("uint64_t[]", actors), left, len(leave_out), olds, len(old), self._length
+            self._plain, ffi.from_buffer("uint64_t[]", actors), left, len(leave_out), olds, len(old), self._length
         )
         if made == ffi.NULL:
             raise MemoryError("writing plain events")

@@ -13,6 +13,7 @@ After a restart the set is learnt again from the journal, and from what its dele
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import msgspec
@@ -84,12 +85,12 @@ class RecentIds:
         self._indices = [ffi.new("uint32_t[]", count) for _ in range(3)]
         self._found.duplicates, self._found.old, self._found.reused = self._indices
 
-    def add_many(self, packed: bytes, actors: list[int], now: int) -> Met:
+    def add_many(self, packed: bytes, actors: array[int], now: int) -> Met:
         """Take a wake-up's event ids; says which of them are duplicates, and of which it cannot say.
 
         packed   MessagePack array of 4 × count values: project, event id, the event's own uncorrected time in ms, its
                  name, …
-        actors   of each event
+        actors   of each event, as array("Q")
         now      receipt, ms; a clock that goes back is taken as standing still
         returns  an event without an id ('') is none of it
         cost     one call, without the interpreter lock; never fails for want of memory
@@ -97,7 +98,9 @@ class RecentIds:
         count, found = len(actors), self._found
         if count > self._room:
             self._make_room(2 * count)
-        done = lib.pugd_seen_add_many(self._seen, packed, len(packed), count, ffi.new("uint64_t[]", actors), now, found)
+        done = lib.pugd_seen_add_many(
+            self._seen, packed, len(packed), count, ffi.from_buffer("uint64_t[]", actors), now, found
+        )
         assert done == 0, "packed: project, event id, time, name, …"
         return Met(
             _indices(found.duplicates, found.duplicates_count),

@@ -82,19 +82,20 @@ class Graph:
         text = distinct_id.encode()
         return int(lib.pugd_graph_actor(self._graph, project, text, len(text)))
 
-    def resolve_many(self, packed: bytes, count: int) -> tuple[list[int], list[int]]:
+    def resolve_many(self, packed: bytes, count: int) -> tuple[array[int], list[int]]:
         """The actors of a wake-up's events, and which of them rules.py must look at.
 
         packed   MessagePack array of 3 × count values: project, user id, anonymous id, …; '' where there is none
-        returns  each event's actor; the indices of events whose user id is not yet known as one, or whose two ids are
-                 not one person
+        returns  each event's actor, as array("Q"); the indices of events whose user id is not yet known as one, or
+                 whose two ids are not one person
         cost     one call, without the interpreter lock; nothing is linked
         """
         if count > len(self._look):
             self._make_room(2 * count)
         looks = lib.pugd_graph_resolve_many(self._graph, packed, len(packed), count, self._actors, self._look)
         assert looks >= 0, "packed: project, user id, anonymous id, …, and every event has one of the ids"
-        return ffi.unpack(self._actors, count), ffi.unpack(self._look, looks)
+        actors = array("Q", ffi.buffer(self._actors, 8 * count)[:])
+        return actors, ffi.unpack(self._look, looks)
 
     def persons_many(self, packed: bytes, count: int) -> list[int]:
         """The representatives of many ids' persons: `find` of their actors.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from array import array
 
 import msgspec
 import pytest
@@ -49,7 +50,7 @@ def short_way(body: bytes, single: bool) -> tuple[bytes, bytes, bytes] | None:
     return (
         pack(msgspec.msgpack.decode(PLAIN.event_keys())),
         pack(msgspec.msgpack.decode(PLAIN.ids())),
-        PLAIN.rows(list(range(7, 7 + count)), [], []),
+        PLAIN.rows(array("Q", range(7, 7 + count)), [], []),
     )
 
 
@@ -228,7 +229,7 @@ def test_events_of_several_bodies_stand_in_order_and_some_can_be_left_out() -> N
     assert PLAIN.add(json.dumps(message(messageId="c", anonymousId="v")).encode(), True, 4, NOW) == 1
     assert msgspec.msgpack.decode(PLAIN.event_keys())[:4] == [3, "a", NOW - 877, "x"]
     assert msgspec.msgpack.decode(PLAIN.ids()) == [3, "u", "", 3, "u", "", 4, "u", "v"]
-    rows = PLAIN.rows([1, 2, 3], [1], [2])
+    rows = PLAIN.rows(array("Q", [1, 2, 3]), [1], [2])
     decoded = msgspec.msgpack.decode(b"\x92" + rows)
     assert [(row[0], row[1], row[2], row[9]) for row in decoded] == [(EVENT, 3, 1, "a"), (OLD_EVENT, 4, 3, "c")]
     call = PLAIN.evidence(2)

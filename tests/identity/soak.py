@@ -227,7 +227,7 @@ class World:
         assert {frozenset({self.texts[x], self.texts[y]}) for x in graph.cannot for y in graph.cannot[x]} == twin.apart
         packed = msgspec.msgpack.encode([value for user in self.ids for value in (PROJECT, user, a)])
         found, look = graph.resolve_many(packed, len(self.ids))
-        assert found == [actors[user] for user in self.ids]
+        assert list(found) == [actors[user] for user in self.ids]
         news = [user for user in self.ids if user not in twin.users or user not in mine]
         assert [self.ids[index] for index in look] == news
         every = array("Q", [*actors.values(), 1, one])

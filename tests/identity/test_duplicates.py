@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from array import array
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ NOW = 1_780_000_000_000
 def asked(recent: RecentIds, events: list[tuple[int, str, int]], now: int) -> Met:
     """What the set says of (project, id, own time), all of one name and actor."""
     packed = msgspec.msgpack.encode([value for event in events for value in (*event, "x")])
-    return recent.add_many(packed, [99] * len(events), now)
+    return recent.add_many(packed, array("Q", [99] * len(events)), now)
 
 
 def event_row(event_id: str, received_at: int, original_at: int) -> model.EventRow:
@@ -173,7 +174,7 @@ def test_an_id_used_for_another_name_or_actor_is_no_retry_not_even_after_a_resta
             for call, number, name, _, _, _ in calls
             for value in (1, f"id {number}", NOW, name if call == "track" else call)
         ]
-        met = recent.add_many(msgspec.msgpack.encode(keys), [one[3] for one in calls], NOW)
+        met = recent.add_many(msgspec.msgpack.encode(keys), array("Q", [one[3] for one in calls]), NOW)
         assert met == Met(duplicates, [], reused)
         if rows:
             data += record(rows, 128 + len(data))

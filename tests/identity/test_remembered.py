@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from array import array
 from pathlib import Path
 
 import msgspec
@@ -130,4 +131,4 @@ def test_a_wider_window_looks_up_what_the_narrower_let_go(tmp_path: Path) -> Non
     files.teach(recent, 30_000, now)
     events = [(1, "older", now - WINDOW - 2 * HOUR), (1, "younger", now - WINDOW + 2 * HOUR)]
     packed = msgspec.msgpack.encode([value for event in events for value in (*event, "x")])
-    assert recent.add_many(packed, [9, 9], now).old == [0]
+    assert recent.add_many(packed, array("Q", [9, 9]), now).old == [0]

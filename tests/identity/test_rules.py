@@ -156,7 +156,7 @@ class Identity(RuleBasedStateMachine):
         events = [event for event in events if any(event)]
         packed = msgspec.msgpack.encode([value for user, one in events for value in (PROJECT, user, one)])
         actors, look = self.graph.resolve_many(packed, len(events))
-        assert actors == [self.actors[user or one] for user, one in events]
+        assert list(actors) == [self.actors[user or one] for user, one in events]
         assert look == [
             i
             for i, (user, one) in enumerate(events)
@@ -362,7 +362,7 @@ def test_an_illegal_id_never_enters_the_graph() -> None:
         ("identify", "null", errors.ILLEGAL_ID),
     ]
     packed = msgspec.msgpack.encode([PROJECT, "undefined", "a"])
-    assert graph.resolve_many(packed, 1)[0] == [graph.actor(PROJECT, "undefined")]
+    assert list(graph.resolve_many(packed, 1)[0]) == [graph.actor(PROJECT, "undefined")]
 
 
 def test_a_shared_device_never_fuses_two_customers() -> None:
