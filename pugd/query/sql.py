@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+_NAME: Final = re.compile(r"[a-z]+(_[a-z]+)*(_[0-9]+)?", re.ASCII)
 _HOLE: Final = re.compile(r"\$([a-z_]+)")
 
 
@@ -55,6 +56,12 @@ def sql(template: str, **pieces: Sql) -> Sql:
 def bound(type_: str, value: Any) -> Sql:
     """A value, as a parameter of the type that ClickHouse calls `type_`."""
     return Sql((Bound(type_, value),))
+
+
+def named(name: str) -> Sql:
+    """A name that we make up for a column, as `taken_3`. Names that come from elsewhere are values, and bound."""
+    assert _NAME.fullmatch(name), f"{name!r} is no name of ours"
+    return Sql((name,))
 
 
 def joined(separator: str, pieces: Iterable[Sql]) -> Sql:

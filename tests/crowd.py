@@ -1,0 +1,89 @@
+"""A crowd in one project: many persons with a few events each, so that one question tries as many cases as there are
+persons; and its events as the twins want them, each with its person."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+from engine import opened_store
+from histories import History, insert
+from hypothesis import strategies as st
+from reference import timeline
+
+from pugd.query.sequence import happened, marks
+from pugd.query.sql import Sql, bound, plan, sql
+
+PERSONS = 60
+projects = itertools.count(20_000)
+seeds = st.integers(0, 2**32).map(Random)
+
+
+def said(names: str) -> Callable[[dict], bool]:
+    """A condition for the twin: the event's name is one of these letters."""
+    return lambda event: event["event"] in names
+
+
+def asked(names: str) -> Sql:
+    """The same for ClickHouse."""
+    return sql("event IN $names", names=bound("Array(String)", list(names)))
+
+
+def crowd(random: Random, times: Callable[[], int], *, events: int = 500, names: str = "ABCX") -> History:
+    """Persons have two devices and log in on either, at times; some are taken apart by hand again. Events arrive late,
+    in any order, and many at the same millisecond."""
+    history = History(next(projects))
+    for _ in range(events):
+        number = random.randrange(PERSONS)
+        user = random.choice(["", f"user-{number}"])
+        device = random.choice([f"phone-{number}", f"laptop-{number}"])
+        at = times()
+        history.track(
+            random.choice(names),
+            user=user,
+            anonymous=device if not user or random.random() < 0.5 else "",
+            at=at,
+            received=at + random.choice([0, 0, 0, 1, 5]),
+            bot=int(random.random() < 0.03),
+            cookieless=int(random.random() < 0.03),
+            session_id=random.choice(["", "", "", "s1", "s2"]),
+            path=random.choice(["", "/", "/prices"]),
+        )
+        history.world.events[-1]["platform"] = random.choice(["web", "mobile", "server", ""])
+        if random.random() < 0.01:
+            history.by_hand("unlink", f"user-{number}", "", at=at)
+        if random.random() < 0.01:
+            history.world.events[-1]["call"] = "group"
+    return history
+
+
+def happenings(history: History) -> list[dict]:
+    """What counts, each with its person."""
+    return [
+        {
+            **event,
+            "person": history.graph.find(event["actor"]),
+            "at": event["occurred_at"],
+            "arrival": (event["received_at"], event["position"]),
+        }
+        for event in timeline.counted(history.world)
+        if event["call"] != "group"
+    ]
+
+
+def events(history: History, conditions: Sequence[Sql], **more: Any) -> Sql:
+    """The crowd's events in ClickHouse, marked with the conditions they meet."""
+    place = bound("UInt64", 2**63)
+    columns = [("mark", marks(conditions)), *more.pop("columns", [])]
+    return happened(history.project, place, more.pop("only", ()), columns=columns, **more)
+
+
+async def stored(history: History) -> None:
+    await insert(await opened_store(), history)
+
+
+async def found(statement: Sql) -> list[tuple]:
+    asking = plan(statement)
+    return (await (await opened_store()).query(asking.sql, asking.parameters, {"readonly": 2})).rows

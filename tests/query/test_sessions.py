@@ -1,0 +1,115 @@
+"""Sessions against the plain twin, a crowd at a time, wherever the range lies; and the edges of the rule."""
+
+from __future__ import annotations
+
+from crowd import crowd, events, found, happenings, projects, seeds, stored
+from histories import History
+from hypothesis import given, settings
+from reference import sessions as twin
+
+from pugd.query.sequence import key_time
+from pugd.query.sessions import LANE, Span, sessions
+from pugd.query.sql import sql
+
+BEGAN = 1_700_000_000_000
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+
+
+async def asked(history: History, span: Span) -> list[tuple] | None:
+    """Each session as (person, lane, its times, its paths); None where the span was too short."""
+    seen = events(
+        history,
+        [sql("1")],
+        only=[sql("$lane.1 != ''", lane=LANE)],
+        since=span.read_from,
+        until=span.read_until,
+        columns=[("lane", LANE), ("path", sql("path"))],
+    )
+    rows = await found(
+        sql(
+            "SELECT person, lane.1, lane.2, begun, ended, arrayMap(key -> $time, keys), paths, unsettled"
+            " FROM $sessions",
+            time=key_time(sql("key")),
+            sessions=sessions(span, seen, beside=[("paths", sql("path"))]),
+        )
+    )
+    if any(row[-1] for row in rows):
+        return None
+    assert all((begun, ended) == (times[0], times[-1]) for _, _, _, begun, ended, times, *_ in rows)
+    return sorted(
+        (person, (kind, name), list(times), list(paths)) for person, kind, name, _, _, times, paths, _ in rows
+    )
+
+
+def plain(run: list[dict]) -> tuple:
+    return run[0]["person"], twin.lane(run[0]), [event["at"] for event in run], [event["path"] for event in run]
+
+
+@settings(max_examples=10)
+@given(seeds)
+async def test_sessions_are_those_of_the_twin(random):
+    def times() -> int:
+        half_hours = random.randrange(100) * twin.IDLE + random.choice([0, 0, 1])
+        return BEGAN + random.choice([half_hours, random.randrange(200) * twin.IDLE // 2, random.randrange(60 * HOUR)])
+
+    history = crowd(random, times, events=random.choice([200, 2_000]))
+    await stored(history)
+    wanted = twin.sessions(happenings(history))
+    for _ in range(3):
+        since = BEGAN + random.randrange(60) * HOUR
+        until = since + random.randrange(1, 30) * HOUR
+        answer = await asked(history, Span.around(since, until))
+        if answer is None:
+            answer = await asked(history, Span.around(since, until, days=8))
+        assert answer == sorted(plain(run) for run in wanted if since <= run[0]["at"] < until)
+
+
+async def lengths(did: list[tuple[int, dict]], days: int = 1) -> list[int]:
+    """(minute, fields) each → how many events each session has, in order of their starts."""
+    history = History(next(projects))
+    for minute, fields in did:
+        history.track("A", at=BEGAN + minute * MINUTE, **{"anonymous": "phone"} | fields)
+    await stored(history)
+    rows = await asked(history, Span.around(BEGAN, BEGAN + 30 * 24 * HOUR, days))
+    assert rows is not None
+    return [len(times) for _, _, times, _ in sorted(rows, key=lambda row: row[2])]
+
+
+async def test_half_an_hour_of_quiet_is_within_a_session():
+    assert await lengths([(0, {}), (30, {}), (61, {})]) == [2, 1]
+
+
+async def test_a_device_that_is_never_quiet_begins_another_session_after_a_day():
+    busy = [(minute, {}) for minute in range(0, 60 * 60, 30)]
+    assert await lengths(busy) == [49, 49, 22]
+
+
+async def test_an_identify_does_not_split_a_session_and_a_merge_does_not_fuse_two_devices():
+    did = [(0, {}), (1, {"user": "ann"}), (2, {"user": "ann", "anonymous": "laptop"}), (3, {})]
+    assert await lengths(did) == [3, 1]
+
+
+async def test_a_session_id_of_the_client_is_taken_at_its_word():
+    did = [(0, {"session_id": "s"}), (1, {}), (23 * 60, {"session_id": "s"}), (24 * 60, {"session_id": "s"})]
+    assert await lengths(did) == [3, 1]
+    assert await lengths([(0, {"session_id": "s"}), (24 * 60 + 1, {"session_id": "s"})]) == [1, 1]
+
+
+async def test_a_session_is_the_range_s_that_it_begins_in_whole():
+    history = History(next(projects))
+    for minute in (-40, -20, 0, 20, 40):
+        history.track("A", anonymous="phone", at=BEGAN + minute * MINUTE)
+    await stored(history)
+    assert await asked(history, Span.around(BEGAN, BEGAN + HOUR)) == []
+    assert [len(row[2]) for row in await asked(history, Span.around(BEGAN - HOUR, BEGAN)) or []] == [5]
+
+
+async def test_who_was_busy_for_days_is_read_further_back():
+    history = History(next(projects))
+    for minute in range(-3 * 24 * 60, 60, 30):
+        history.track("A", anonymous="phone", at=BEGAN + minute * MINUTE)
+    await stored(history)
+    assert await asked(history, Span.around(BEGAN, BEGAN + HOUR)) is None
+    answer = await asked(history, Span.around(BEGAN, BEGAN + HOUR, days=8))
+    assert answer == sorted(plain(run) for run in twin.sessions(happenings(history)) if run[0]["at"] >= BEGAN)
