@@ -151,11 +151,17 @@ uint32_t pugd_graph_members(const struct pugd_graph *g, uint64_t actor, uint64_t
 
 /* ---- what changes it ---- */
 
-static uint32_t put(struct pugd_graph *g, uint64_t actor)
+static inline uint32_t alone(struct pugd_graph *g, uint32_t handle)
 {
-    uint32_t handle = pugd_ids_put(&g->ids, actor);
     *rest_at(g, handle) = (struct rest){.size = 1};
     return handle;
+}
+
+/* A handle for an actor that has none; 0 where memory is short. */
+static inline uint32_t put(struct pugd_graph *g, uint64_t actor)
+{
+    uint32_t handle = pugd_ids_add(&g->ids, actor);
+    return handle ? alone(g, handle) : 0;
 }
 
 int pugd_graph_reserve(struct pugd_graph *g, uint64_t a, uint64_t b)
@@ -194,13 +200,11 @@ static void point(struct pugd_graph *g, uint32_t handle, uint32_t size, uint32_t
     }
 }
 
-/* pugd_graph_user of an actor whose handle is known; 0: it has none. */
-static int64_t user(struct pugd_graph *g, uint64_t actor, uint32_t handle, uint64_t *moved, uint32_t max)
+/* pugd_graph_user of an actor whose handle is known; 0: it has none, and gets one. */
+static int64_t user(struct pugd_graph *g, uint64_t actor, uint32_t *known, uint64_t *moved, uint32_t max)
 {
-    if (!handle) {
-        if (pugd_ids_reserve(&g->ids, actor)) return -1;
-        handle = put(g, actor);
-    }
+    uint32_t handle = *known ? *known : (*known = put(g, actor));
+    if (!handle) return -1;
     struct pugd_id *id = id_at(g, handle);
     if (id->next & USER) return 0;
     keep_id(g, handle);
@@ -218,7 +222,8 @@ static int64_t user(struct pugd_graph *g, uint64_t actor, uint32_t handle, uint6
 
 int64_t pugd_graph_user(struct pugd_graph *g, uint64_t actor, uint64_t *moved, uint32_t max)
 {
-    return user(g, actor, pugd_ids_find(&g->ids, actor), moved, max);
+    uint32_t handle = pugd_ids_find(&g->ids, actor);
+    return user(g, actor, &handle, moved, max);
 }
 
 /* Does person `one` keep its representative where it is joined with `other`? */
@@ -237,14 +242,39 @@ static int linked(const struct pugd_graph *g, uint32_t a, uint32_t b)
            pugd_extras_find(&g->extras, a, b);
 }
 
-/* pugd_graph_link of two actors whose handles are known; 0: it has none. */
-static int64_t join(struct pugd_graph *g, uint64_t a, uint32_t ha, uint64_t b, uint32_t hb, uint64_t order,
+/* Join a new id, alone, with the person of `onto`: what `join` would do, whose person never leads. */
+static int64_t attach(struct pugd_graph *g, uint32_t handle, uint32_t onto, uint64_t order, uint64_t *moved,
+                      uint32_t max)
+{
+    uint32_t root = id_at(g, onto)->person;
+    struct pugd_id *one = id_at(g, root), *id = id_at(g, handle);
+    struct rest *top = rest_at(g, root);
+    uint64_t count = top->size == 1 ? circle(g, root, 1, moved, 0, max) : 0;
+    count = circle(g, handle, 1, moved, count, max);
+    keep_id(g, root);
+    top->size += 1;
+    *rest_at(g, handle) = (struct rest){.proof = onto, .order = order};
+    id->person = root;
+    id->next = next_of(one);
+    one->next = handle | (one->next & USER);
+    g->joins += 1;
+    return (int64_t)count;
+}
+
+/* pugd_graph_link of two actors whose handles are known; 0: it has none, and gets one. */
+static int64_t join(struct pugd_graph *g, uint64_t a, uint32_t *known_a, uint64_t b, uint32_t *known_b, uint64_t order,
                     uint64_t *moved, uint32_t max)
 {
-    if (!ha && pugd_ids_reserve(&g->ids, a)) return -1;
-    if (!hb && pugd_ids_reserve(&g->ids, b)) return -1;
-    if (!ha) ha = put(g, a);
-    if (!hb) hb = put(g, b);
+    uint32_t ha = *known_a, hb = *known_b;
+    if (!ha || !hb) {
+        if (ha) return (*known_b = put(g, b)) ? attach(g, *known_b, ha, order, moved, max) : -1;
+        if (hb) return (*known_a = put(g, a)) ? attach(g, *known_a, hb, order, moved, max) : -1;
+        /* Both or none: an id that is linked to nobody is not in the graph. */
+        if (pugd_ids_reserve(&g->ids, a) || pugd_ids_reserve(&g->ids, b)) return -1;
+        *known_a = alone(g, pugd_ids_put(&g->ids, a));
+        *known_b = alone(g, pugd_ids_put(&g->ids, b));
+        return attach(g, *known_b, *known_a, order, moved, max);
+    }
     uint32_t keep = id_at(g, ha)->person, give = id_at(g, hb)->person, beside = ha, end = hb;
     if (keep == give) {
         if (linked(g, ha, hb)) return 0;
@@ -282,7 +312,8 @@ static int64_t join(struct pugd_graph *g, uint64_t a, uint32_t ha, uint64_t b, u
 int64_t pugd_graph_link(struct pugd_graph *g, uint64_t a, uint64_t b, uint64_t order, uint64_t *moved, uint32_t max)
 {
     if (a == b) return 0;
-    return join(g, a, pugd_ids_find(&g->ids, a), b, pugd_ids_find(&g->ids, b), order, moved, max);
+    uint32_t ha = pugd_ids_find(&g->ids, a), hb = pugd_ids_find(&g->ids, b);
+    return join(g, a, &ha, b, &hb, order, moved, max);
 }
 
 int pugd_graph_linked(const struct pugd_graph *g, uint64_t a, uint64_t b)
@@ -357,26 +388,42 @@ static inline void prefetch_rests(const struct pugd_graph *g, const uint32_t *ha
     }
 }
 
+/* first[i]: the first of these actors that is the same as the i-th, where that has no handle yet: it may get one in
+ * between, and then all of them have it. */
+static void same_as(const uint64_t *actor, const uint32_t *handle, uint32_t n, uint8_t *first)
+{
+    uint8_t slots[2 * BLOCK] = {0}; /* index + 1 */
+    _Static_assert(BLOCK < 256 && !(BLOCK & (BLOCK - 1)), "an index and one fit into a byte");
+    for (uint32_t i = 0; i < n; i++) {
+        first[i] = (uint8_t)i;
+        if (handle[i]) continue;
+        uint32_t slot = (uint32_t)((actor[i] * 0x9e3779b97f4a7c15u) >> 32) & (2 * BLOCK - 1);
+        while (slots[slot] && actor[slots[slot] - 1] != actor[i]) slot = (slot + 1) & (2 * BLOCK - 1);
+        if (slots[slot])
+            first[i] = (uint8_t)(slots[slot] - 1);
+        else
+            slots[slot] = (uint8_t)(i + 1);
+    }
+}
+
 size_t pugd_graph_link_many(struct pugd_graph *g, const struct pugd_graph_entry *entries, size_t count)
 {
     for (size_t start = 0; start < count; start += BLOCK / 2) {
-        uint32_t n = count - start < BLOCK / 2 ? (uint32_t)(count - start) : BLOCK / 2, known = g->ids.count;
+        uint32_t n = count - start < BLOCK / 2 ? (uint32_t)(count - start) : BLOCK / 2;
         const struct pugd_graph_entry *e = &entries[start];
         uint64_t actor[BLOCK];
         uint32_t handle[BLOCK], ids = 0;
+        uint8_t first[BLOCK];
         for (uint32_t i = 0; i < n; i++) {
             actor[ids++] = e[i].a;
             if (!e[i].user) actor[ids++] = e[i].b;
         }
         pugd_ids_find_many(&g->ids, actor, ids, handle);
         prefetch_rests(g, handle, ids);
-        const uint32_t *h = handle;
+        same_as(actor, handle, ids, first);
+        const uint8_t *at = first;
         for (uint32_t i = 0; i < n; i++, e++) {
-            /* One that had no handle then may have come in since, with an entry of this very block. */
-            int late = g->ids.count != known;
-            uint32_t a = *h++, b = e->user ? 0 : *h++;
-            if (!a && late) a = pugd_ids_find(&g->ids, e->a);
-            if (!b && late && !e->user) b = pugd_ids_find(&g->ids, e->b);
+            uint32_t *a = &handle[*at++], *b = e->user ? NULL : &handle[*at++];
             int64_t done = e->user          ? user(g, e->a, a, NULL, 0)
                            : e->a == e->b ? 0
                                             : join(g, e->a, a, e->b, b, e->order, NULL, 0);

@@ -64,6 +64,22 @@ static inline uint32_t line_match(const struct pugd_ids_line *line, uint32_t tag
 #endif
 }
 
+/* How many places of a line are taken; it is not full. */
+static inline uint32_t line_used(const struct pugd_ids_line *line)
+{
+#ifdef __SSE2__
+    const __m128i *handles = (const __m128i *)line->handle;
+    __m128i none = _mm_setzero_si128();
+    uint32_t low = (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(handles[0], none)));
+    uint32_t high = (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(handles[1], none)));
+    return (uint32_t)__builtin_ctz(low | high << 4);
+#else
+    uint32_t i = 0;
+    while (line->handle[i]) i++;
+    return i;
+#endif
+}
+
 uint32_t pugd_ids_find(const struct pugd_ids *ids, uint64_t actor)
 {
     uint32_t tag = tag_of(mix(actor));
@@ -111,8 +127,7 @@ static inline void group_put(const struct pugd_ids *ids, const struct pugd_ids_g
     uint32_t at = line_of(g, tag);
     struct pugd_ids_line *line = line_at(ids, g, at);
     while (line->handle[7]) line = line_next(ids, g, &at);
-    int i = 0;
-    while (line->handle[i]) i++;
+    uint32_t i = line_used(line);
     line->tag[i] = tag;
     line->handle[i] = handle;
 }
@@ -229,14 +244,26 @@ int pugd_ids_reserve(struct pugd_ids *ids, uint64_t actor)
     }
 }
 
-uint32_t pugd_ids_put(struct pugd_ids *ids, uint64_t actor)
+static inline uint32_t put(struct pugd_ids *ids, uint64_t actor, uint32_t tag)
 {
-    uint32_t tag = tag_of(mix(actor)), handle = ++ids->count, entries;
+    uint32_t handle = ++ids->count, entries;
     *pugd_ids_at(ids, handle) = (struct pugd_id){.actor = actor, .person = handle, .next = handle};
     struct pugd_ids_group *entry = entries_of(ids, tag, group_of(ids, tag)->depth, &entries);
     group_put(ids, entry, tag, handle);
     for (uint32_t i = 0; i < entries; i++) entry[i].used += 1;
     return handle;
+}
+
+uint32_t pugd_ids_put(struct pugd_ids *ids, uint64_t actor) { return put(ids, actor, tag_of(mix(actor))); }
+
+uint32_t pugd_ids_add(struct pugd_ids *ids, uint64_t actor)
+{
+    uint32_t tag = tag_of(mix(actor));
+    const struct pugd_ids_group *g = group_of(ids, tag);
+    int room = g->used + 2u <= capacity(g) && ids->segments > (ids->count + 2) >> PUGD_IDS_SEGMENT_BITS &&
+               ids->count < PUGD_IDS_MAX - 2;
+    if (!room && pugd_ids_reserve(ids, actor)) return 0;
+    return put(ids, actor, tag);
 }
 
 int pugd_ids_put_many(struct pugd_ids *ids, const uint64_t *actors, uint32_t count)

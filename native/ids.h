@@ -96,6 +96,9 @@ int pugd_ids_reserve(struct pugd_ids *ids, uint64_t actor);
 /* The next handle, for an actor that has none; its room is reserved. person = next = itself. */
 uint32_t pugd_ids_put(struct pugd_ids *ids, uint64_t actor);
 
+/* Both of these at once, for one actor: 0 where memory is short. */
+uint32_t pugd_ids_add(struct pugd_ids *ids, uint64_t actor);
+
 /* Handles for at most PUGD_IDS_BLOCK actors, in order, as a restart has them: unknown, and each another. returns 0; -1
  * where memory is short; -2 where an actor is known. After either *ids may only be closed. */
 int pugd_ids_put_many(struct pugd_ids *ids, const uint64_t *actors, uint32_t count);
