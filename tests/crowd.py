@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference import timeline
 
 from pugd.query.sequence import happened, marks
-from pugd.query.sql import Sql, bound, plan, sql
+from pugd.query.sql import Plan, Sql, bound, plan, sql
 
 PERSONS = 60
 projects = itertools.count(20_000)
@@ -85,5 +85,8 @@ async def stored(history: History) -> None:
 
 
 async def found(statement: Sql) -> list[tuple]:
-    asking = plan(statement)
+    return await planned(plan(statement))
+
+
+async def planned(asking: Plan) -> list[tuple]:
     return (await (await opened_store()).query(asking.sql, asking.parameters, {"readonly": 2})).rows

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pugd"
 
-VOCABULARY = {"model", "question", "tables", "errors", "config", "data", "quarantine", "logs", "service"}
+VOCABULARY = {"model", "question", "journeys", "tables", "errors", "config", "data", "quarantine", "logs", "service"}
 """May import one another and nothing else of ours."""
 STAGES = {"edge", "dialects", "enrich", "identity", "journal", "columns", "store", "control", "query"}
 """Each imports the vocabulary and itself."""

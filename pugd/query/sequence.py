@@ -137,3 +137,25 @@ def in_order(names: Iterable[str]) -> Sql:
 
 def _unsorted(name: str) -> Sql:
     return named(f"unsorted_{name}")
+
+
+def told_by(bits: Iterable[int]) -> list[Sql]:
+    """Aggregates for `sequences` that keep the `value` of each event that meets one of these conditions."""
+    condition = meets(sql("mark"), bits)
+    return [
+        sql("groupArrayIf(key, $condition) AS told_keys", condition=condition),
+        sql("groupArrayIf(value, $condition) AS told_values", condition=condition),
+    ]
+
+
+def told_at(key: Sql) -> Sql:
+    """The value of the event with this key; '' where it is none of those."""
+    return sql("told_values[indexOf(told_keys, $key)]", key=key)
+
+
+def with_values(values: Sequence[str] | None, *, others: bool) -> Sql:
+    """Is `value` one of these, or with `others` none of these? None: whatever it is."""
+    if values is None:
+        return sql("1")
+    said = bound("Array(String)", list(values))
+    return sql("value NOT IN $said", said=said) if others else sql("value IN $said", said=said)

@@ -10,12 +10,17 @@ The rule is in docs/rules.md, Sessions; tests/reference/sessions.py says it plai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
+from pugd.journeys import ENTRY_PAGE, EXIT_PAGE, FIRST_EVENT, Durations, Sessions, SessionsCell, SessionsSeries
+from pugd.query import times
 from pugd.query.sequence import gathered, in_order, key_time
-from pugd.query.sql import Sql, bound, joined, named, sql
+from pugd.query.sql import Plan, Sql, bound, joined, named, plan, sql
 
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE
@@ -45,6 +50,119 @@ class Span(msgspec.Struct, frozen=True):
     def around(cls, since: int, until: int, days: int = 1) -> Span:
         """Far enough for all sessions that are at most so many days long."""
         return cls(since, until, since - days * 24 * _HOUR - IDLE_MS, until + (days + 1) * 24 * _HOUR + 1)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Sessions, by value: everybody first, then by how many, the others last."""
+
+    series: list[SessionsSeries]
+    settled: bool
+    """Nothing outside the span can change it; else it is to be asked again with a longer one."""
+
+
+def bounds(question: Sessions) -> list[int]:
+    """Where the intervals begin; the range as a whole where none is asked for."""
+    if question.interval is None:
+        return [question.since]
+    return times.periods(question.since, question.until, question.interval, ZoneInfo(question.zone))[:-1]
+
+
+def plan_cells(question: Sessions, span: Span, events: Sql) -> Plan:
+    """Rows of (all values?, whole range?, value, others, interval, unsettled, then the numbers of a cell).
+
+    `events`  a sub-select of (person, lane, key, page, chosen), and of `value` where the breakdown is of the first
+              event, of all events in the span that count and have a lane. Sessions count that have a chosen event
+    """
+    beside = [("pages", sql("page")), ("choices", sql("chosen"))]
+    said = sql("''")
+    if question.breakdown == ENTRY_PAGE:
+        said = sql("arrayFirst(page -> page != '', pages)")
+    elif question.breakdown == EXIT_PAGE:
+        said = sql("arrayLast(page -> page != '', pages)")
+    elif question.breakdown == FIRST_EVENT:
+        said = sql("values[1]")
+        beside.append(("values", sql("value")))
+    return plan(
+        sql(
+            """
+SELECT grouping(others) AS together, grouping(interval) AS whole, value, others, interval, max(unsettled),
+    sum(count), uniqExactMerge(persons), sum(events), sum(bounces),
+    avgMerge(average), quantilesExactInclusiveMerge(0.5, 0.9, 0.99)(quantiles)
+FROM (
+    SELECT if(place <= $values, said, '') AS value, place > $values AS others, *
+    FROM (
+        SELECT *, dense_rank() OVER (ORDER BY size DESC, said) AS place
+        FROM (
+            SELECT *, sum(count) OVER (PARTITION BY said) AS size
+            FROM (
+                SELECT $said AS said, roundDown(begun, $bounds) AS interval, max(open) AS unsettled,
+                    countIf(counts) AS count, uniqExactStateIf(person, counts) AS persons,
+                    sumIf(length(keys), counts) AS events, countIf(counts AND length(keys) = 1) AS bounces,
+                    avgStateIf(ended - begun, counts) AS average,
+                    quantilesExactInclusiveStateIf(0.5, 0.9, 0.99)(ended - begun, counts) AS quantiles
+                FROM (SELECT *, $since <= begun AS counts, unsettled AS open FROM $sessions WHERE has(choices, 1))
+                GROUP BY said, interval
+            )
+        )
+    )
+)
+GROUP BY GROUPING SETS ((value, others, interval), (value, others), (interval), ()) HAVING $kept""",
+            values=bound("UInt32", question.values),
+            said=said,
+            since=bound("Int64", span.since),
+            bounds=bound("Array(Int64)", bounds(question)),
+            sessions=sessions(span, events, beside=beside),
+            kept=sql("1") if question.breakdown else sql("together = 1"),
+        )
+    )
+
+
+def shape_cells(question: Sessions, rows: Iterable[Sequence[Any]]) -> Found:
+    """Every interval, empty ones too."""
+    cells: dict[tuple[bool, bool, str], dict[int | None, SessionsCell]] = {(False, False, ""): {}}
+    unsettled = False
+    for together, whole, value, others, interval, open_, *numbers in rows:
+        unsettled = unsettled or bool(open_)
+        if numbers[0]:
+            key = (not together, bool(others), "" if together else value)
+            begins = None if whole else interval
+            cells.setdefault(key, {})[begins] = _cell(begins, *numbers)
+    ranked = sorted(cells, key=lambda key: (key[:2], -cells[key][None].sessions if key[0] else 0, key[2]))
+    return Found(
+        [
+            SessionsSeries(
+                value=value if apart and not others else None,
+                others=others,
+                total=cells[apart, others, value].get(None) or _cell(None),
+                intervals=[cells[apart, others, value].get(begins) or _cell(begins) for begins in bounds(question)]
+                if question.interval
+                else [],
+            )
+            for apart, others, value in ranked
+        ],
+        settled=not unsettled,
+    )
+
+
+def _cell(
+    begins: int | None,
+    sessions: int = 0,
+    people: int = 0,
+    events: int = 0,
+    bounces: int = 0,
+    average: float = math.nan,
+    quantiles: Sequence[float] = (),
+) -> SessionsCell:
+    return SessionsCell(
+        begins=None if begins is None else times.text(begins),
+        sessions=sessions,
+        people=people,
+        events=events,
+        events_per_session=events / sessions if sessions else None,
+        bounces=bounces,
+        bounce_rate=bounces / sessions if sessions else None,
+        duration=Durations(average, *quantiles) if sessions else None,
+    )
 
 
 def sessions(span: Span, events: Sql, *, beside: Sequence[tuple[str, Sql]] = ()) -> Sql:

@@ -35,3 +35,27 @@ def read(said: str, zone: ZoneInfo) -> int | None:
         return (moment - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
         return None
+
+
+def periods(since: int, until: int, period: str, zone: ZoneInfo) -> list[int]:
+    """Where the days, weeks (from Monday) or months that touch [since, until) begin in this zone, and where the next
+    one begins after them. A day begins with its first moment, be that midnight or not, and may have 23 or 25 hours."""
+    day = datetime.fromtimestamp(since // 1000, zone).date()
+    if period == "week":
+        day -= timedelta(days=day.weekday())
+    elif period == "month":
+        day = day.replace(day=1)
+    found = [_begins(day, zone)]
+    while found[-1] < until:
+        if period == "month":
+            day = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
+        else:
+            day += timedelta(days=7 if period == "week" else 1)
+        begins = _begins(day, zone)
+        if begins > found[-1]:  # there are zones that once left out a day
+            found.append(begins)
+    return found
+
+
+def _begins(day: date, zone: ZoneInfo) -> int:
+    return (datetime.combine(day, time(), zone) - _EPOCH) // _MILLISECOND

@@ -2,19 +2,72 @@
 
 from __future__ import annotations
 
+from random import Random
+
+import msgspec
 import pytest
-from crowd import asked, crowd, events, found, happenings, projects, said, seeds, stored
+from crowd import asked, crowd, events, found, happenings, planned, projects, said, seeds, stored
 from histories import History
 from hypothesis import given, settings
+from msgspec.structs import astuple
 from reference import funnel as twin
 
-from pugd.query.funnel import ANY, BEST, FIRST, ORDERED, STRICT, Exclusion, Walk, attempts
-from pugd.query.sql import sql
+from pugd.journeys import ANY, BEST, DROP, FIRST, LEAVE_OUT, ORDERED, STRICT, Durations, Excluded, Funnel, check
+from pugd.query.funnel import attempts, persons, plan_steps, shape_steps
+from pugd.query.sql import Sql, sql
+from pugd.question import QuestionError
 
 BEGAN = 1_700_000_000_000
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+
+
+def question(random: Random, unit: int) -> tuple[Funnel, list[str]]:
+    """A funnel, and the names that meet its steps and then its exclusions."""
+    steps = [random.choice(["A", "B", "C", "AB", "ABCX"]) for _ in range(random.randint(2, 5))]
+    order = random.choice([ORDERED, ORDERED, STRICT, ANY])
+    since = BEGAN + random.randrange(5) * unit
+    exclusions = []
+    for _ in range(random.randrange(3) if order == ORDERED else 0):
+        after = random.randrange(1, len(steps))
+        exclusions.append(Excluded(after, random.randint(after + 1, len(steps))))
+    asked_for = Funnel(
+        project=0,
+        since=since,
+        until=since + random.randrange(1, 8) * unit,
+        steps=len(steps),
+        order=order,
+        entry=random.choice([FIRST, BEST]),
+        window_ms=random.choice([1, 2, 5, 20]) * unit,
+        exclusions=tuple(exclusions),
+        excluded=random.choice([DROP, DROP, LEAVE_OUT]),
+        breakdown_step=random.randint(1, len(steps)),
+        values=random.randint(1, 4),
+    )
+    check(asked_for)
+    return asked_for, [*steps, *(random.choice(["X", "C", "BX"]) for _ in exclusions)]
+
+
+def walked_by_the_twin(happened: list[dict], asked_for: Funnel, names: list[str]) -> dict[int, twin.Attempt]:
+    return twin.funnel(
+        happened,
+        [said(name) for name in names[: asked_for.steps]],
+        since=asked_for.since,
+        until=asked_for.until,
+        window=asked_for.window_ms,
+        order=asked_for.order,
+        entry=asked_for.entry,
+        exclusions=[
+            twin.Exclusion(said(name), one.after, one.before)
+            for name, one in zip(names[asked_for.steps :], asked_for.exclusions, strict=True)
+        ],
+        left_out=asked_for.excluded == LEAVE_OUT,
+    )
+
+
+def told(history: History, names: list[str]) -> Sql:
+    return events(history, [asked(name) for name in names], columns=[("value", sql("path"))])
 
 
 @settings(max_examples=12)
@@ -25,50 +78,127 @@ async def test_attempts_are_those_of_the_twin(random):
     await stored(history)
     happened = happenings(history)
     for _ in range(4):
-        steps = [random.choice(["A", "B", "C", "AB", "ABCX"]) for _ in range(random.randint(1, 5))]
-        since = BEGAN + random.randrange(5) * unit
-        options = {
-            "since": since,
-            "until": since + random.randrange(1, 8) * unit,
-            "order": random.choice([ORDERED, ORDERED, STRICT, ANY]),
-            "entry": random.choice([FIRST, BEST]),
-            "left_out": random.random() < 0.3,
-        }
-        window = random.choice([0, 1, 2, 5, 20]) * unit
-        excluded = []
-        if options["order"] == ORDERED and len(steps) > 1:
-            for _ in range(random.randrange(3)):
-                after = random.randrange(1, len(steps))
-                excluded.append((random.choice(["X", "C", "BX"]), after, random.randint(after + 1, len(steps))))
-        wanted = twin.funnel(
-            happened,
-            [said(names) for names in steps],
-            window=window,
-            exclusions=[twin.Exclusion(said(names), after, before) for names, after, before in excluded],
-            **options,
-        )
-        walk = Walk(
-            steps=len(steps),
-            window_ms=window,
-            exclusions=tuple(
-                Exclusion(len(steps) + place, after - 1, before - 1)
-                for place, (_, after, before) in enumerate(excluded)
-            ),
-            **options,
-        )
-        conditions = [asked(names) for names in [*steps, *(names for names, _, _ in excluded)]]
-        told = random.randrange(len(steps))
+        asked_for, names = question(random, unit)
+        wanted = walked_by_the_twin(happened, asked_for, names)
         rows = await found(
             sql(
-                "SELECT person, at, toInt64(bitShiftRight(told_key, 84)) FROM $attempts",
-                attempts=attempts(walk, events(history, conditions), told=told),
+                "SELECT person, at, value FROM $attempts",
+                attempts=attempts(asked_for, told(history, names), told=True),
             )
         )
-        assert {person: (list(at), key) for person, at, key in rows} == {
-            person: ([event["at"] for event in attempt.events], (attempt.by_step[told] or {"at": 0})["at"])
+        place = asked_for.breakdown_step - 1
+        assert {person: (list(at), value) for person, at, value in rows} == {
+            person: ([event["at"] for event in attempt.events], (attempt.by_step[place] or {"path": ""})["path"])
             for person, attempt in wanted.items()
         }
         assert len(rows) == len(wanted)
+
+
+def plain(asked_for: Funnel, found: list[twin.Attempt]) -> list[tuple]:
+    """What a series says, step by step."""
+    reached = [[attempt.events for attempt in found if attempt.reached > step] for step in range(asked_for.steps)]
+
+    def durations(step: int, since: int) -> tuple | None:
+        took = [own[step]["at"] - own[since]["at"] for own in reached[step]]
+        if not took or step == 0:
+            return None
+        return (
+            pytest.approx(sum(took) / len(took)),
+            *(pytest.approx(twin.quantile(took, share)) for share in (0.5, 0.9, 0.99)),
+        )
+
+    return [
+        (
+            len(own),
+            len(own) / len(reached[0]) if reached[0] else None,
+            len(own) / len(reached[step - 1]) if step and reached[step - 1] else None,
+            len(own) - len(reached[step + 1]) if step + 1 < asked_for.steps else 0,
+            durations(step, 0),
+            durations(step, step - 1),
+        )
+        for step, own in enumerate(reached)
+    ]
+
+
+@settings(max_examples=5)
+@given(seeds)
+async def test_answers_are_those_of_the_twin(random):
+    history = crowd(random, lambda: BEGAN + random.randrange(12))
+    await stored(history)
+    happened = happenings(history)
+    for broken_down in (False, True, True):
+        asked_for, names = question(random, 1)
+        wanted = walked_by_the_twin(happened, asked_for, names)
+        by_value: dict[str, list[twin.Attempt]] = {}
+        for attempt in wanted.values():
+            event = attempt.by_step[asked_for.breakdown_step - 1]
+            by_value.setdefault(event["path"] if event else "", []).append(attempt)
+        ranked = sorted(by_value.items(), key=lambda item: (-len(item[1]), item[0]))
+        expected = [(None, False, plain(asked_for, list(wanted.values())))]
+        if broken_down:
+            expected += [(value, False, plain(asked_for, own)) for value, own in ranked[: asked_for.values]]
+            if rest := [attempt for _, own in ranked[asked_for.values :] for attempt in own]:
+                expected.append((None, True, plain(asked_for, rest)))
+        marked = told(history, names)
+        answer = shape_steps(asked_for, await planned(plan_steps(asked_for, marked, told=broken_down)))
+        assert [
+            (
+                series.value,
+                series.others,
+                [
+                    tuple(astuple(one) if isinstance(one, Durations) else one for one in astuple(step))
+                    for step in series.steps
+                ],
+            )
+            for series in answer
+        ] == expected
+        step = random.randint(1, asked_for.steps)
+        own = {person for person, attempt in wanted.items() if attempt.reached >= step}
+        assert await people(persons(asked_for, marked, step)) == own
+        out = {person for person, attempt in wanted.items() if attempt.reached == step}
+        assert await people(persons(asked_for, marked, step, dropped=True)) == out
+        some = [value for value, _ in ranked[:1]]
+        for others in (False, True):
+            named = {
+                person
+                for person in own
+                if ((wanted[person].by_step[asked_for.breakdown_step - 1] or {"path": ""})["path"] in some) != others
+            }
+            assert await people(persons(asked_for, marked, step, values=some, others=others)) == named
+
+
+async def people(statement: Sql) -> set[int]:
+    rows = await found(sql("SELECT person FROM $persons", persons=statement))
+    assert len(rows) == len(set(rows))
+    return {person for (person,) in rows}
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("to", {"until": BEGAN}),
+        ("steps", {"steps": 1}),
+        ("steps", {"steps": 21}),
+        ("order", {"order": "loose"}),
+        ("entry", {"entry": "last"}),
+        ("excluded", {"excluded": "keep"}),
+        ("window", {"window_ms": 0}),
+        ("window", {"window_ms": 366 * DAY + 1}),
+        ("breakdown.step", {"breakdown_step": 4}),
+        ("breakdown.values", {"values": 0}),
+        ("exclusions", {"exclusions": (Excluded(2, 2),)}),
+        ("exclusions", {"exclusions": (Excluded(0, 2),)}),
+        ("exclusions", {"exclusions": (Excluded(1, 4),)}),
+        ("exclusions", {"exclusions": (Excluded(1, 2),), "order": STRICT}),
+        ("exclusions", {"exclusions": (Excluded(1, 2),) * 21}),
+    ],
+)
+def test_a_wrong_option_is_named(field, changes):
+    right = Funnel(project=1, since=BEGAN, until=BEGAN + 1, steps=3)
+    check(right)
+    with pytest.raises(QuestionError) as caught:
+        check(msgspec.structs.replace(right, **changes))
+    assert caught.value.field == field
 
 
 # Worked examples. A person is a list of (event, time) or of names an hour apart.
@@ -82,19 +212,19 @@ async def walked(persons: list, steps: str, exclusions: tuple = (), window: int 
             name, at = one if isinstance(one, tuple) else (one, place * HOUR)
             history.track(name, user=str(number), at=BEGAN + at)
     await stored(history)
-    walk = Walk(
+    asked_for = Funnel(
+        project=history.project,
         steps=len(steps),
         since=BEGAN,
         until=BEGAN + 30 * DAY,
         window_ms=window,
-        exclusions=tuple(
-            Exclusion(len(steps) + place, after - 1, before - 1) for place, (_, after, before) in enumerate(exclusions)
-        ),
+        exclusions=tuple(Excluded(after, before) for _, after, before in exclusions),
         **options,
     )
+    check(asked_for)
     conditions = [asked(name) for name in [*steps, *(name for name, _, _ in exclusions)]]
     rows = await found(
-        sql("SELECT person, length(at) FROM $attempts", attempts=attempts(walk, events(history, conditions)))
+        sql("SELECT person, length(at) FROM $attempts", attempts=attempts(asked_for, events(history, conditions)))
     )
     reached = dict(rows)
     return [reached.get(history.actor(str(number)), 0) for number in range(len(persons))]
@@ -132,7 +262,7 @@ async def test_mixpanel_exclusion_steps():
 async def test_posthog_exclusions_leave_out_of_the_whole_funnel():
     # posthog.com/docs/product-analytics/funnels, Excluding steps
     persons = ["ABXC", "ABC", "AXBC"]
-    assert await walked(persons, "ABC", (("X", 2, 3),), left_out=True) == [0, 3, 3]
+    assert await walked(persons, "ABC", (("X", 2, 3),), excluded=LEAVE_OUT) == [0, 3, 3]
 
 
 async def test_posthog_orders():

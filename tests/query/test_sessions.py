@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from crowd import crowd, events, found, happenings, projects, seeds, stored
+from bisect import bisect_right
+from zoneinfo import ZoneInfo
+
+import pytest
+from crowd import asked as asked_names
+from crowd import crowd, events, found, happenings, planned, projects, seeds, stored
 from histories import History
 from hypothesis import given, settings
+from msgspec.structs import astuple
 from reference import sessions as twin
+from reference.funnel import quantile
+from reference.retention import boundaries
 
+from pugd.journeys import PERIODS, SESSION_VALUES, Sessions, SessionsCell, check
 from pugd.query.sequence import key_time
-from pugd.query.sessions import LANE, Span, sessions
+from pugd.query.sessions import LANE, Span, plan_cells, sessions, shape_cells
 from pugd.query.sql import sql
 
 BEGAN = 1_700_000_000_000
@@ -63,6 +72,104 @@ async def test_sessions_are_those_of_the_twin(random):
         if answer is None:
             answer = await asked(history, Span.around(since, until, days=8))
         assert answer == sorted(plain(run) for run in wanted if since <= run[0]["at"] < until)
+
+
+def summed(runs: list[list[dict]]) -> tuple:
+    """The numbers of a cell."""
+    took = [run[-1]["at"] - run[0]["at"] for run in runs]
+    count = len(runs)
+    events = sum(map(len, runs))
+    bounces = sum(len(run) == 1 for run in runs)
+    return (
+        count,
+        len({run[0]["person"] for run in runs}),
+        events,
+        events / count if count else None,
+        bounces,
+        bounces / count if count else None,
+        (pytest.approx(sum(took) / count), *(pytest.approx(quantile(took, share)) for share in (0.5, 0.9, 0.99)))
+        if count
+        else None,
+    )
+
+
+def numbers(cell: SessionsCell) -> tuple:
+    _, *rest, duration = astuple(cell)
+    return (*rest, None if duration is None else astuple(duration))
+
+
+@settings(max_examples=6)
+@given(seeds)
+async def test_answers_are_those_of_the_twin(random):
+    history = crowd(random, lambda: BEGAN + random.randrange(200) * twin.IDLE // 2, events=1_000)
+    await stored(history)
+    runs = twin.sessions(happenings(history))
+    for breakdown in random.sample([None, *SESSION_VALUES], 2):
+        since = BEGAN + random.randrange(-5, 60) * HOUR
+        asked_for = Sessions(
+            project=0,
+            since=since,
+            until=since + random.randrange(1, 60) * HOUR,
+            interval=random.choice([None, *PERIODS]),
+            zone=random.choice(["UTC", "America/Sao_Paulo"]),
+            breakdown=breakdown,
+            values=random.randint(1, 3),
+        )
+        check(asked_for)
+        chosen = random.choice(["AB", "ABCX"])
+        span = Span.around(asked_for.since, asked_for.until, days=10)
+        seen = events(
+            history,
+            [sql("1")],
+            only=[sql("$lane.1 != ''", lane=LANE)],
+            since=span.read_from,
+            until=span.read_until,
+            columns=[
+                ("lane", LANE),
+                ("page", sql("path")),
+                ("chosen", asked_names(chosen)),
+                ("value", sql("toString(event)")),
+            ],
+        )
+        answer = shape_cells(asked_for, await planned(plan_cells(asked_for, span, seen)))
+        assert answer.settled
+        own = [
+            run
+            for run in runs
+            if asked_for.since <= run[0]["at"] < asked_for.until and any(event["event"] in chosen for event in run)
+        ]
+        by_value: dict[str, list] = {}
+        for run in own:
+            pages = [event["path"] for event in run if event["path"]] or [""]
+            value = {None: "", "entry_page": pages[0], "exit_page": pages[-1], "first_event": run[0]["event"]}[
+                breakdown
+            ]
+            by_value.setdefault(value, []).append(run)
+        ranked = sorted(by_value.items(), key=lambda item: (-len(item[1]), item[0]))
+        expected = [(None, False, own)]
+        if breakdown:
+            expected += [(value, False, found) for value, found in ranked[: asked_for.values]]
+            if rest := [run for _, found in ranked[asked_for.values :] for run in found]:
+                expected.append((None, True, rest))
+        begins = []
+        if asked_for.interval:
+            zone = ZoneInfo(asked_for.zone)
+            begins = boundaries(asked_for.since, asked_for.until, asked_for.interval, zone)[:-1]
+        assert [
+            (series.value, series.others, numbers(series.total), [numbers(cell) for cell in series.intervals])
+            for series in answer.series
+        ] == [
+            (
+                value,
+                others,
+                summed(found),
+                [
+                    summed([run for run in found if begins[bisect_right(begins, run[0]["at"]) - 1] == begin])
+                    for begin in begins
+                ],
+            )
+            for value, others, found in expected
+        ]
 
 
 async def lengths(did: list[tuple[int, dict]], days: int = 1) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -77,3 +78,38 @@ def test_cursors_that_are_not_ours_are_refused(text):
 def test_noise_for_a_cursor(data):
     with pytest.raises(QuestionError):
         people.plan_page(People(project=1, cursor=base64.urlsafe_b64encode(data).decode()))
+
+
+def hours(begins: list[int]) -> list[float]:
+    return [(after - before) / 3_600_000 for before, after in itertools.pairwise(begins)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "since", "lengths"),
+    [
+        ("UTC", "2024-03-30T12:00Z", [24, 24, 24]),
+        ("Europe/Berlin", "2024-03-30T12:00Z", [24, 23, 24]),
+        ("Europe/Berlin", "2024-10-26T12:00Z", [24, 25, 24]),
+        ("Australia/Lord_Howe", "2024-04-06T00:00Z", [24, 24.5, 24]),
+        ("America/Sao_Paulo", "2018-11-03T12:00Z", [24, 23, 24]),  # there midnight was left out
+        ("Pacific/Apia", "2011-12-29T12:00Z", [24, 24]),  # the 29th, then the 31st
+    ],
+)
+def test_days_have_as_many_hours_as_their_zone_gives_them(zone, since, lengths):
+    begin = round(datetime.fromisoformat(since).timestamp() * 1000)
+    begins = times.periods(begin, begin + 2 * 86_400_000, "day", ZoneInfo(zone))
+    assert hours(begins)[: len(lengths)] == lengths
+    assert begins[0] <= begin < begins[1]
+
+
+@given(st.integers(0, 2**41), st.integers(1, 400 * 86_400_000), st.sampled_from(["day", "week", "month"]))
+def test_periods_cover_a_range_and_no_more(since, length, period):
+    begins = times.periods(since, since + length, period, ZoneInfo("Europe/Berlin"))
+    assert begins == sorted(set(begins))
+    assert begins[0] <= since < begins[1]
+    assert begins[-2] < since + length <= begins[-1]
+    for begin in begins:
+        local = datetime.fromtimestamp(begin / 1000, ZoneInfo("Europe/Berlin"))
+        assert (local.hour, local.minute) == (0, 0)
+        assert period != "week" or local.weekday() == 0
+        assert period != "month" or local.day == 1
