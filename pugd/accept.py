@@ -34,6 +34,7 @@ from pugd.model import (
     LINK,
     MERGE,
     OLD_EVENT,
+    OLD_LINK,
     OLD_TRAIT,
     PARTS,
     TRAIT,
@@ -395,7 +396,7 @@ class Accept:
             call = batch.calls.get(index)
             before = len(out)
             if call is not None:
-                self._link(call, out)
+                self._link(call, out, index in old)
                 self._change_traits(call, actor, OLD_TRAIT if index in old else TRAIT, out)
             elif index in look:
                 self._link(_evidence(event, batch.ids[3 * index]), out)
@@ -405,9 +406,9 @@ class Accept:
                 count += 1
         return out, count
 
-    def _link(self, call: Call, out: list[object]) -> None:
+    def _link(self, call: Call, out: list[object], old: bool = False) -> None:
         """Let the rules judge what a call says of its ids; add what came of it to `out`."""
-        if call.user_id and call.anonymous_id:
+        if call.call == "identify" or (call.user_id and call.anonymous_id):
             proposal = rules.Proposal(
                 call.project, call.call, call.anonymous_id, call.user_id, call.secret, call.is_user
             )
@@ -417,6 +418,8 @@ class Accept:
             return
         outcome = rules.propose(self._graph, proposal, self._illegal, self._ids_max)
         self._log(outcome, call, out)
+        if outcome.again is not None:
+            out.append(_link_row(OLD_LINK if old else LINK, outcome.again, call))
 
     def by_hand(self, proposal: rules.Proposal, at: int) -> tuple[rules.Outcome, int]:
         """Let the rules judge what the console proposes, `merge` or `unlink`, and append what comes of it.
@@ -446,13 +449,7 @@ class Accept:
             self._links += 1
             if link.refused:
                 self._links_refused[link.refused] += 1
-            out.append(
-                LinkRow(
-                    LINK, call.project, link.order, link.a, link.b, link.a_id, link.b_id, link.call, link.refused,
-                    int(call.secret), rules.RULES_VERSION, call.occurred_at, call.received_at, call.original_at,
-                    call.time_note, call.event_id, call.transport, call.platform,
-                )
-            )  # fmt: skip
+            out.append(_link_row(LINK, link, call))
         for actor, person, version in outcome.merges:
             self._merges += 1
             out.append(MergeRow(MERGE, call.project, actor, person, version))
@@ -489,6 +486,14 @@ class Accept:
         )  # fmt: skip
 
 
+def _link_row(kind: int, link: rules.Logged, call: Call) -> LinkRow:
+    return LinkRow(
+        kind, call.project, link.order, link.a, link.b, link.a_id, link.b_id, link.call, link.refused, int(call.secret),
+        rules.RULES_VERSION, call.occurred_at, call.received_at, call.original_at, call.time_note, call.event_id,
+        call.transport, call.platform,
+    )  # fmt: skip
+
+
 def _half(parts: list[object]) -> int:
     """Where the second half of the rows begins: an event is PARTS parts, any other row one."""
     begins = []
@@ -500,9 +505,9 @@ def _half(parts: list[object]) -> int:
 
 
 def _repeats(call: Call) -> int:
-    """Bytes that the rows of a call's traits have beyond what was sent."""
+    """Bytes that the rows of a call have beyond what was sent: one for each of its traits, and up to two of links."""
     ids = len(call.user_id) + len(call.anonymous_id)
-    return len(call.traits) * (ROW_BYTES + 4 * (2 * ids + len(call.event_id))) if call.traits else 0
+    return (len(call.traits) + 2) * (ROW_BYTES + 4 * (2 * ids + len(call.event_id)))
 
 
 def _evidence(event: list[Any], project: Any) -> Call:

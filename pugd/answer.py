@@ -113,6 +113,17 @@ class _Found(msgspec.Struct, frozen=True):
     """What `locating` said of its actors, and of those that once were."""
     looked: set[int]
     """The persons whose actors those are."""
+    said: links.Said
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What is known of some persons."""
+
+    persons: dict[int, Person]
+    left_out: LeftOut
+    links: people.Links
+    activity: Sequence[Sequence[Any]]
+    """As people.plan_activity says."""
 
 
 T = TypeVar("T")
@@ -181,7 +192,8 @@ class Answer:
         page = people.shape_page(question, await self._run(people.plan_page(question)))
         found = await self._run(locating(question.project, page.persons, page.place)) if page.persons else []
         members = located(page.persons, found)
-        persons, _ = await self._known(question.project, members.values(), IDS_IN_LISTS_MAX, question.as_of)
+        known = await self._known(question.project, members.values(), IDS_IN_LISTS_MAX, question.as_of)
+        persons = known.persons
         listed = [persons[person] for person in page.persons if person in persons]
         return PeopleAnswer(
             listed, page.count, page.next, asked_at, page.left_out, _as_of(question.as_of), stored_until
@@ -196,10 +208,10 @@ class Answer:
         one = await self._one(question.project, question.actor, question.as_of)
         actors = one.members.actors
         taken_out = await self._taken_out(question.project, one)
-        found = await self._run(timeline.plan_entries(question, actors, taken_out))
+        found = await self._run(timeline.plan_entries(question, actors, one.said.joins, taken_out))
         page, following = timeline.shape_entries(question, found)
         history = timeline.plan_history(question.project, actors, page)
-        entries = timeline.shape(page, [] if history is None else await self._run(history))
+        entries = timeline.shape(page, [] if history is None else await self._run(history), one.said.first)
         return TimelineAnswer(
             one.person, entries, following, asked_at, one.left_out, _as_of(question.as_of), stored_until
         )
@@ -252,7 +264,7 @@ class Answer:
         _allowed(done["refused"], a_id, b_id)
         await self._caught_up(done["order"])
         groups = [Located(group[0], tuple(sorted(group))) for group in done["persons"]]
-        persons, _left_out = await self._known(project, groups, None)
+        persons = (await self._known(project, groups, None)).persons
         removed = await self._links(project, done["removed"])
         left_out = await self._links(project, done["left_out"])
         return UnlinkAnswer(
@@ -278,7 +290,7 @@ class Answer:
         """
         actors = [self.actor(project, a_id), self.actor(project, b_id)]
         members = located(actors, await self._run(locating(project, actors)))
-        persons, _ = await self._known(project, members.values(), None)
+        persons = (await self._known(project, members.values(), None)).persons
         for field, id_, actor in zip(fields, (a_id, b_id), actors, strict=True):
             if members[actor].person not in persons:
                 raise IdentityError(
@@ -310,27 +322,29 @@ class Answer:
     async def _one(self, project: int, actor: int, as_of: int | None = None) -> _Found:
         found = await self._run(locating(project, [actor]))
         members = located([actor], found)
-        persons, left_out = await self._known(project, members.values(), None, as_of)
+        known = await self._known(project, members.values(), None, as_of)
         one = members[actor]
-        if one.person not in persons:
+        if one.person not in known.persons:
             raise UnknownPersonError(
                 "not_found",
                 f"Nobody was seen as {person_text(actor)} yet. Look for people with GET /v1/people?search=…",
             )
-        return _Found(one, persons[one.person], left_out, found, {actor, one.person})
+        said = links.said(one.actors, known.links, known.activity)
+        return _Found(one, known.persons[one.person], known.left_out, found, {actor, one.person}, said)
 
     async def _known(
         self, project: int, members: Iterable[Located], ids_max: int | None, as_of: int | None = None
-    ) -> tuple[dict[int, Person], LeftOut]:
+    ) -> _Known:
         """What is known of these persons, read by their actors."""
         distinct = list({at.person: at for at in members}.values())
         actors = [actor for at in distinct for actor in at.actors]
         if not actors:
-            return {}, LeftOut(0, 0)
+            return _Known({}, LeftOut(0, 0), people.Links([]), [])
         accepted = people.Links([tuple(row) for row in await self._run(people.plan_links(project, actors))])
         activity = await self._run(people.plan_activity(project, actors, accepted))
         traits = await self._run(people.plan_traits(project, distinct, as_of))
-        return people.shape_persons(distinct, accepted, activity, traits, ids_max=ids_max)
+        persons, left_out = people.shape_persons(distinct, accepted, activity, traits, ids_max=ids_max)
+        return _Known(persons, left_out, accepted, activity)
 
     async def _run(self, plan: Plan) -> Any:
         if self._settings is None:

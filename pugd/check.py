@@ -84,7 +84,7 @@ _COPIES: Final = (
 # A glance: is every id that a link names in person_of, and no other? Sorted on disk where memory is short.
 _NAMED: Final = (
     "select count(), groupBitXor(actor) from (select arrayJoin([a, b]) as actor from links"
-    " where refused = '' and call not in ('user', 'unlink') and `order` <= {place:UInt64} group by actor)"
+    " where refused = '' and call not in ('user', 'unlink') and `order` between 1 and {place:UInt64} group by actor)"
 )
 _MAPPED: Final = (
     "select count(), groupBitXor(actor) from"
@@ -169,7 +169,7 @@ class Check:
         cost     two reads of each table: about 3 s at 10 M links
         """
         await self._wait_stored()
-        place, entries = (await self._store.query("select max(`order`), count() from links")).rows[0]
+        place, entries = (await self._store.query("select max(`order`), countIf(`order` > 0) from links")).rows[0]
         if entries != place:
             return f"the link log has {entries:,} entries in {place:,} places"
         ahead = (await self._store.query("select max(version) from person_of")).rows[0][0]

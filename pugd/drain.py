@@ -49,12 +49,12 @@ from pugd.journal.reader import FlushedPage, Reader, Span
 from pugd.quarantine import Quarantined
 from pugd.store import copies
 from pugd.store.clickhouse import Store
-from pugd.tables import EVENTS, LINKS, OLD_EVENTS, OLD_TRAITS, PERSON_OF, TRAITS, Table
+from pugd.tables import EVENTS, LINKS, OLD_EVENTS, OLD_LINKS, OLD_TRAITS, PERSON_OF, TRAITS, Table
 
 log = logging.getLogger(__name__)
 
 ORDER = (PERSON_OF, LINKS, TRAITS, EVENTS)
-STEPS = (PERSON_OF, LINKS, TRAITS, OLD_TRAITS, EVENTS, OLD_EVENTS)
+STEPS = (PERSON_OF, LINKS, OLD_LINKS, TRAITS, OLD_TRAITS, EVENTS, OLD_EVENTS)
 """The same tables, those twice whose rows may have to be looked up first."""
 
 SPAN_BYTES_MAX = 32 << 20

@@ -18,9 +18,9 @@ import msgspec
 
 EVENT, TRAIT, LINK, MERGE = 1, 2, 3, 4
 """Kinds of rows: the first field of each."""
-OLD_EVENT, OLD_TRAIT = 5, 6
-"""The same rows as EVENT and TRAIT, of events older than the collector's set of recent ids reaches: looked up in
-ClickHouse before they are stored (drain.py)."""
+OLD_EVENT, OLD_TRAIT, OLD_LINK = 5, 6, 7
+"""The same rows as EVENT, TRAIT and LINK, of events older than the collector's set of recent ids reaches: looked up in
+ClickHouse before they are stored (drain.py). Of links, those without a place in the log alone."""
 
 
 class EventRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -86,16 +86,18 @@ class TraitRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class LinkRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One entry of the link log, to `links`: a proposal with its outcome, or the first sight of a user id (`user`)."""
+    """One entry of the link log, to `links`: a proposal with its outcome, or the first sight of a user id (`user`).
+
+    Or an identify or alias that said nothing new: it has no place in the log, and shows on timelines alone."""
 
     kind: int
     project: int
     order: int
-    """The entry's place in the link log; decides, and nothing else does."""
+    """The entry's place in the link log; decides, and nothing else does. 0: none."""
     a: int
-    """identify: the anonymous id; alias: the previous id; user: the user id."""
+    """identify: the anonymous id, the user id where it names that alone; alias: the previous id; user: the user id."""
     b: int
-    """identify: the user id; alias: the new id; user, and an unlink of all links of `a`: 0."""
+    """identify: the user id, 0 where it names none; alias: the new id; user, and an unlink of all links of `a`: 0."""
     a_id: str
     b_id: str
     call: str
@@ -134,6 +136,7 @@ ROWS: dict[int, type[msgspec.Struct]] = {
     MERGE: MergeRow,
     OLD_EVENT: EventRow,
     OLD_TRAIT: TraitRow,
+    OLD_LINK: LinkRow,
 }
 """By kind."""
 

@@ -205,17 +205,19 @@ class TraitsEntry(Entry, frozen=True, kw_only=True):
 
 
 class LinkEntry(Entry, frozen=True, kw_only=True):
-    """A proposal that two ids are one person, and what became of it; or that they were taken apart."""
+    """A proposal that two ids are one person, new or not, and what became of it; or that they were taken apart."""
 
     TYPE: ClassVar[str] = "link"
 
     a: str
     b: str | None
-    """null: `a` was taken out of its person."""
+    """null: an identify that names one id; or `a` was taken out of its person."""
     call: str
     """'identify' | 'alias' | 'event', and by hand 'merge' | 'unlink'."""
     refused: str | None
     """The stable code of the refusal; null when the two became one."""
+    again: bool
+    """identify, alias: an earlier call or event says so too."""
 
 
 class PeopleAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -144,6 +144,7 @@ PERSON_OF = _table(
 
 OLD_EVENTS = Table(EVENTS.name, model.OLD_EVENT, EVENTS.columns)
 OLD_TRAITS = Table(TRAITS.name, model.OLD_TRAIT, TRAITS.columns)
-"""The same two, filled by rows that must be looked up first: their blocks are their own (drain.py)."""
+OLD_LINKS = Table(LINKS.name, model.OLD_LINK, LINKS.columns)
+"""The same three, filled by rows that must be looked up first: their blocks are their own (drain.py)."""
 
 TABLES = (EVENTS, TRAITS, LINKS, PERSON_OF)

@@ -109,8 +109,7 @@ class History:
                     "value": "" if operation == "unset" else value,
                 }
             )
-        if user:
-            self._propose(Proposal(self.project, "identify", anonymous, user), common)
+        self._propose(Proposal(self.project, "identify", anonymous, user), common)
 
     def alias(
         self, previous: str, new: str, *, at: int, secret: bool = False, user: bool = True, event_id: str | None = None
@@ -146,7 +145,7 @@ class History:
 
     def _propose(self, proposal: Proposal, common: dict) -> Outcome:
         outcome = propose(self.graph, proposal, _ILLEGAL)
-        for logged in outcome.links:
+        for logged in outcome.links if outcome.again is None else [*outcome.links, outcome.again]:
             self.world.links.append(
                 {
                     **common,

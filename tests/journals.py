@@ -12,7 +12,8 @@ from pugd.data import DataDirectory
 from pugd.journal.writer import Writer
 
 TABLE = {model.EVENT: "events", model.TRAIT: "traits", model.LINK: "links", model.MERGE: "person_of"}
-TABLE |= {model.OLD_EVENT: "events", model.OLD_TRAIT: "traits"}
+TABLE |= {model.OLD_EVENT: "events", model.OLD_TRAIT: "traits", model.OLD_LINK: "links"}
+OLD = (model.OLD_EVENT, model.OLD_TRAIT, model.OLD_LINK)
 encode = msgspec.msgpack.encode
 NOW = 1_790_000_000_000
 
@@ -36,9 +37,10 @@ def trait(n: int, *, kind: int = model.TRAIT, key: str = "plan") -> bytes:
     return encode(row)
 
 
-def link(n: int) -> bytes:
+def link(n: int, *, kind: int = model.LINK) -> bytes:
+    order = 0 if kind == model.OLD_LINK else n
     row = model.LinkRow(
-        *(model.LINK, 1, n, n, n + 1, f"anon-{n}", f"user-{n}", "identify", "", 0, 1, NOW, NOW, NOW, "", f"id-{n}"),
+        *(kind, 1, order, n, n + 1, f"anon-{n}", f"user-{n}", "identify", "", 0, 1, NOW, NOW, NOW, "", f"id-{n}"),
         *("http", "web"),
     )
     return encode(row)
@@ -57,15 +59,18 @@ def mixed(count: int, seed: int, first: int = 0) -> list[bytes]:
 
 
 def with_old(count: int, seed: int, first: int = 0) -> list[bytes]:
-    """`mixed`, and among them, a third of all, events and traits so old that the collector could not tell whether they
-    are new: most are copies of what stands somewhere before them, the others of nothing."""
+    """`mixed`, and among them, a third of all, events, traits and calls so old that the collector could not tell if
+    they are new: most are copies of what stands somewhere before them, the others of nothing."""
     draw = random.Random(seed)
     rows: list[bytes] = []
     for n, row in enumerate(mixed(count, seed, first)):
         rows.append(row)
         if draw.random() < 0.5:
             which = first + (draw.randrange(n + 1) if draw.random() < 0.8 else 1_000_000 + n)
-            if draw.random() < 0.7:
+            kind = draw.random()
+            if kind < 0.15:
+                rows.append(link(which, kind=model.OLD_LINK))
+            elif kind < 0.7:
                 rows.append(event(which, kind=model.OLD_EVENT, occurred_at=NOW - 86_400_000 * draw.randrange(90)))
             else:
                 rows.append(trait(which, kind=model.OLD_TRAIT, key=draw.choice(("plan", "size"))))
@@ -73,7 +78,8 @@ def with_old(count: int, seed: int, first: int = 0) -> list[bytes]:
 
 
 def id_of(raw: bytes) -> tuple[object, ...] | None:
-    """What two rows of one event, or of one change of a trait, have in common; None where it is no such row."""
+    """What two rows of one event, of one change of a trait, or of one call that links have in common; None where it is
+    no such row."""
     try:
         row = msgspec.msgpack.decode(raw, type=tuple)
     except msgspec.DecodeError:
@@ -82,6 +88,8 @@ def id_of(raw: bytes) -> tuple[object, ...] | None:
         return None
     if row[0] in (model.EVENT, model.OLD_EVENT):
         return ("event", row[1], row[2], row[9])
+    if row[0] in (model.LINK, model.OLD_LINK):
+        return ("link", row[1], row[3], row[4], row[15])
     return ("trait", row[1], row[2], row[7], row[11]) if row[0] in (model.TRAIT, model.OLD_TRAIT) else None
 
 
@@ -113,7 +121,7 @@ def write(
                 kind = row[1] if row[0] != 0xDC else row[3]
                 if kind in TABLE:
                     key = id_of(row)
-                    if kind not in (model.OLD_EVENT, model.OLD_TRAIT) or key not in ids:
+                    if kind not in OLD or key not in ids:
                         held[TABLE[kind]].append(at)
                     ids.add(key)
                 at += len(row)

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from pugd.model import (
     LINK,
     MERGE,
     OLD_EVENT,
+    OLD_LINK,
     OLD_TRAIT,
     TRAIT,
     Ack,
@@ -43,7 +45,7 @@ KEY = bytes(range(16))
 NOW = 1_790_000_000_000
 PUBLIC, SECRET = WriteKey(1, secret=False), WriteKey(1, secret=True)
 ROWS: dict[int, Any] = {EVENT: EventRow, TRAIT: TraitRow, LINK: LinkRow, MERGE: MergeRow}
-ROWS |= {OLD_EVENT: EventRow, OLD_TRAIT: TraitRow}
+ROWS |= {OLD_EVENT: EventRow, OLD_TRAIT: TraitRow, OLD_LINK: LinkRow}
 
 
 class World:
@@ -152,7 +154,7 @@ def test_an_event_changes_traits_and_is_an_event(world: World) -> None:
         (u, "4", "u", "plan", "set"),
     ]  # fmt: skip
     assert [(row.call, row.a_id, row.b_id, row.refused) for row in world.rows(LINK)] == [
-        ("user", "u", "", ""), ("event", "a", "u", ""),
+        ("user", "u", "", ""), ("event", "a", "u", ""), ("identify", "u", "u", ""),
     ]  # fmt: skip
     statistics = world.accept.statistics()
     assert (statistics.events, statistics.traits, statistics.duplicates) == (3, 5, 2)
@@ -275,13 +277,38 @@ def test_what_a_client_says_of_time_is_taken_uncorrected_for_its_reach(world: Wo
     assert (row.time_note, NOW - row.occurred_at) == ("skew", 60_000)
 
 
-def test_a_repeated_identify_changes_nothing(world: World) -> None:
+def test_a_repeated_identify_changes_nobody_and_is_kept_without_a_place(world: World) -> None:
     call = {"type": "identify", "anonymousId": "a", "userId": "u"}
     world.send({"batch": [{**call, "messageId": "1"}]})
-    before = len(world.rows())
-    [ack] = world.send({"batch": [{**call, "messageId": "2"}]})
-    assert ack.accepted == 1
-    assert len(world.rows()) == before
+    before, graph = world.rows(), snapshot.dump(world.graph, 1, 2)
+    [ack] = world.send({"batch": [{**call, "messageId": "2"}, {**call, "messageId": "1"}]})
+    assert ack.accepted == 2
+    [row] = world.rows()[len(before) :]
+    link = next(row for row in before if row.kind == LINK and row.call == "identify")
+    assert row == msgspec.structs.replace(link, order=0, event_id="2", received_at=row.received_at)
+    assert snapshot.dump(world.graph, 1, 2) == graph
+
+
+def test_every_identify_is_kept_whatever_it_names(world: World) -> None:
+    for number, call in enumerate((
+        {"userId": "u"}, {"userId": "u"}, {"anonymousId": "a"}, {"userId": "u", "anonymousId": "a"}, {"userId": "null"},
+        {"userId": "v", "anonymousId": "a"}, {"userId": "v", "anonymousId": "a"},
+    )):  # fmt: skip
+        world.send({"batch": [{"type": "identify", "messageId": f"{number}", **call}]})
+    links = world.rows(LINK)
+    assert [(row.order, row.call, row.a_id, row.b_id, row.refused, row.event_id) for row in links] == [
+        (1, "user", "u", "", "", "0"), (0, "identify", "u", "u", "", "0"), (0, "identify", "u", "u", "", "1"),
+        (0, "identify", "a", "", "", "2"), (2, "identify", "a", "u", "", "3"), (3, "user", "v", "", "", "5"),
+        (4, "identify", "a", "v", "both_identified", "5"),
+    ]  # fmt: skip
+
+
+def test_an_old_call_that_says_nothing_new_is_looked_up_and_one_with_a_place_is_not(world: World) -> None:
+    call = {"type": "identify", "anonymousId": "a", "userId": "u", "timestamp": "2020-01-01T00:00:00Z"}
+    world.send({"batch": [{**call, "messageId": "1"}, {**call, "messageId": "2"}]})
+    assert [(row.kind, row.order, row.event_id) for row in world.rows() if row.kind in (LINK, OLD_LINK)] == [
+        (LINK, 1, "1"), (LINK, 2, "1"), (OLD_LINK, 0, "2"),
+    ]  # fmt: skip
 
 
 def test_rows_too_many_for_a_record_go_into_several(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -593,7 +620,7 @@ def test_what_hands_and_calls_did_is_in_the_log(
         replayed = Graph(KEY)
         rules.replay_many(replayed, world.rows(LINK))
         assert snapshot.dump(replayed, 1, 2) == snapshot.dump(world.graph, 1, 2)
-        orders = [row.order for row in world.rows(LINK)]
+        orders = [row.order for row in world.rows(LINK) if row.order]
         assert orders == list(range(1, len(orders) + 1))
         person_of = {row.actor: row.person for row in world.rows(MERGE)}
         for distinct_id in "uvab":

@@ -60,7 +60,7 @@ class World:
                 *(LINK, proposal.project, link.order, link.a, link.b, link.a_id, link.b_id, link.call, link.refused),
                 *(1, rules.RULES_VERSION, journals.NOW, journals.NOW, journals.NOW, "", "e", "http", "web"),
             )
-            for link in outcome.links
+            for link in (*outcome.links, *([outcome.again] if outcome.again is not None else []))
         ]
         rows += [MergeRow(MERGE, proposal.project, *merge) for merge in outcome.merges]
         if rows:

@@ -14,6 +14,9 @@ log alone rebuilds the graph. In this order a proposal is
   7. refused `too_many_ids`       where the person would have more than `ids_max` ids;
   8. accepted.
 
+An identify or alias that is not refused and adds no entry of its own is `again`: no entry of the log, and of no effect
+on anybody, but one of the timeline. So a timeline shows every such call, whichever of them came first.
+
 A `merge` by hand passes 5 and 6, and once accepted lifts what keeps pairs of the two persons apart. A refusal changes
 no person. It is listed in the log once for a pair and a code, and counted every time.
 
@@ -37,10 +40,10 @@ import msgspec
 from pugd import errors
 from pugd.identity.graph import Graph
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Of what is written above. A row of the log keeps the version that judged it; replay does not judge again.
 
-1 had no unlink, and nothing new was said by whatever named two ids of one person.
+1 had no unlink, and nothing new was said by whatever named two ids of one person. 2 forgot calls that said nothing new.
 """
 
 IDS_PER_PERSON_MAX = 500
@@ -93,9 +96,10 @@ class Proposal(msgspec.Struct, frozen=True, gc=False):
     call: str
     """'identify' | 'alias' | 'event' | 'user', and by hand 'merge' | 'unlink'."""
     a_id: str
-    """The anonymous id; alias: the previous id; user: the user id. '' makes an identify or event one of 'user'."""
+    """The anonymous id; alias: the previous id; user: the user id. '' makes an event one of 'user', and lets an
+    identify prove its user id alone."""
     b_id: str
-    """The user id; alias: the new id; user: ''; unlink: '' for all links of a_id."""
+    """The user id, '' where an identify has none; alias: the new id; user: ''; unlink: '' for all links of a_id."""
     secret: bool = False
     """A secret write key or the console proposes it."""
     b_user: bool = True
@@ -103,7 +107,7 @@ class Proposal(msgspec.Struct, frozen=True, gc=False):
 
 
 class Logged(msgspec.Struct, frozen=True, gc=False):
-    """One entry of the link log."""
+    """One entry of the link log; or, with `order` 0, a call that said nothing new."""
 
     order: int
     a: int
@@ -140,6 +144,8 @@ class Outcome(msgspec.Struct):
     """The code, listed or not."""
     parts: Parts | None = None
     """unlink: what it made of the person."""
+    again: Logged | None = None
+    """identify, alias: the call, where it is neither refused nor among `links`."""
 
 
 def propose(graph: Graph, proposal: Proposal, illegal: IllegalIds, ids_max: int = IDS_PER_PERSON_MAX) -> Outcome:
@@ -162,8 +168,12 @@ def propose(graph: Graph, proposal: Proposal, illegal: IllegalIds, ids_max: int 
             actor = graph.actor(proposal.project, user_id)
             graph.reserve(actor, actor)
             _learn(graph, outcome, actor, user_id)
+            if call == "identify":
+                outcome.again = Logged(0, actor, actor, user_id, user_id, call, "")
         return outcome
     if not b_id:
+        if call == "identify":
+            outcome.again = Logged(0, graph.actor(proposal.project, a_id), 0, a_id, "", call, "")
         return outcome
     a, b = graph.actor(proposal.project, a_id), graph.actor(proposal.project, b_id)
     b_illegal = b_id in illegal
@@ -184,6 +194,8 @@ def propose(graph: Graph, proposal: Proposal, illegal: IllegalIds, ids_max: int 
         evidence = call != "event" and graph.extras_of(a) < EVIDENCE_PER_ID * graph.size(a)
         if evidence and not graph.linked(a, b):
             graph.link(a, b, _log(graph, outcome, a, b, a_id, b_id, call, ""))
+        elif call in ("identify", "alias"):
+            outcome.again = Logged(0, a, b, a_id, b_id, call, "")
         return outcome
     elif not by_hand and _apart(graph, a, b):
         code = errors.UNLINKED_BY_HAND

@@ -6,6 +6,9 @@ An id that was taken out of its person stands alone in its entry (`b` is 0), whi
 were one person with it until then, whoever they are now. Of the others who ever shared a person with somebody's actors
 (`plan_sharing`; nearly always nobody), `plan_taken_out` finds such entries, and `left`, from `person_of` as it was just
 before each, tells which are meant.
+
+A call that said nothing new has no place, and stands in the table all the same (rules.py). Of the calls and events that
+name two ids of a person, `said` tells which was the first, by their own time: arrival has no say in that.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 import msgspec
 
 from pugd.query import cursor, times
+from pugd.query.people import Links, Moment
 from pugd.query.person import among, rows, touching
 from pugd.query.sql import Plan, Sql, bound, joined, plan, sql
 from pugd.question import Link, Refusals, RefusedLink
@@ -117,6 +121,38 @@ def _fields(row: Sequence[Any]) -> dict[str, Any]:
         "platform": platform or None,
         "event_id": event_id,
     }
+
+
+# What was said first.
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What calls and events say of the ids of one person."""
+
+    first: dict[frozenset[str], Moment]
+    """Of two ids that something names together, or one that an identify names alone: what did so first."""
+    joins: list[Moment]
+    """Of these, the events."""
+
+
+def said(actors: Sequence[int], links: Links, activity: Iterable[Sequence[Any]]) -> Said:
+    """By the answers of people.plan_links and plan_activity about the person with these actors."""
+    own = set(actors)
+    first: dict[frozenset[str], Moment] = {}
+    ids: set[str] = set()
+    for a, b, a_id, b_id, call, earliest, _ in links.rows:
+        ids.update(id_ for actor, id_ in ((a, a_id), (b, b_id)) if actor in own)
+        if call not in ("user", "event"):
+            pair = frozenset((a_id, b_id or a_id))
+            first[pair] = min(first.get(pair, earliest), earliest)
+    events: set[frozenset[str]] = set()
+    for _, user_id, anonymous_id, _, _, _, _, bots, cookieless, earliest in activity:
+        if anonymous_id in ids and earliest[1] and not bots and not cookieless and anonymous_id != user_id:
+            pair = frozenset((user_id, anonymous_id))
+            if pair not in first or earliest < first[pair]:
+                first[pair] = earliest
+                events.add(pair)
+    return Said(first, sorted(first[pair] for pair in events))
 
 
 # Who was taken out.

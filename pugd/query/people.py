@@ -187,47 +187,56 @@ FROM $resolved WHERE $match GROUP BY person""",
 # What is known of given persons.
 
 
-class Links(msgspec.Struct, frozen=True):
-    """The accepted entries of the link log that touch some actors."""
+Moment = tuple[int, str]
+"""When and by which call: occurred_at in ms, then the event id. Of two calls this says which was first, however they
+arrived."""
 
-    rows: list[tuple[int, int, int, str, str, str, int]]
-    """(order, a, b, a_id, b_id, call, occurred_at in ms), in order."""
+
+class Links(msgspec.Struct, frozen=True):
+    """What the accepted rows of `links` say that touch some actors."""
+
+    rows: list[tuple[int, int, str, str, str, Moment, Moment]]
+    """(a, b, a_id, b_id, call, first, last): each pair and call once."""
 
     @property
     def ids(self) -> list[str]:
-        return sorted({id_ for row in self.rows for id_ in row[3:5] if id_})
+        return sorted({id_ for row in self.rows for id_ in row[2:4] if id_})
 
 
 def plan_links(project: int, actors: Sequence[int]) -> Plan:
-    """The accepted links that touch these actors."""
+    """What is said of these actors by calls that were not refused, however often."""
     sides = (
         sql(
-            "SELECT `order`, a, b, a_id, b_id, call, toUnixTimestamp64Milli(occurred_at) AS at $rows",
+            """
+SELECT a, b, any(a_id), any(b_id), toString(call) AS call, min((toUnixTimestamp64Milli(occurred_at), event_id)),
+    max((toUnixTimestamp64Milli(occurred_at), event_id))
+$rows GROUP BY a, b, call""",
             rows=rows("links", project, [_ACCEPTED, sql("call != 'unlink'"), *side]),
         )
         for side in touching(actors)
     )
-    return plan(sql("SELECT * FROM ($sides) ORDER BY `order`", sides=joined(" UNION ALL ", sides)))
+    return plan(joined(" UNION ALL ", sides))
 
 
 def plan_activity(project: int, actors: Sequence[int], links: Links) -> Plan:
     """When and under which ids these actors were seen. A call with both ids is also a sight of its anonymous id, where
-    that is linked to anyone here."""
+    that is linked to anyone here; and of the events that say both, which is the first."""
     own = among(sql("actor"), actors)
     counts = sql("bot = 0 AND cookieless = 0 AND call != 'group'")
     return plan(
         sql(
             """
 SELECT actor, any(id), beside, max(user), sum(counts), toUnixTimestamp64Milli(min(at)), toUnixTimestamp64Milli(max(at)),
-    sum(is_bot), sum(is_cookieless)
+    sum(is_bot), sum(is_cookieless), minIf((toUnixTimestamp64Milli(at), event), event != '')
 FROM (
     SELECT actor, if(user_id != '', user_id, anonymous_id) AS id,
         if(user_id != '' AND anonymous_id IN $linked, anonymous_id, '') AS beside, user_id != '' AS user,
-        toUInt64($counts) AS counts, occurred_at AS at, bot AS is_bot, cookieless AND NOT bot AS is_cookieless
+        toUInt64($counts) AS counts, occurred_at AS at, bot AS is_bot, cookieless AND NOT bot AS is_cookieless,
+        event_id AS event
     $events
     UNION ALL
     SELECT actor, distinct_id, if(user_id != '' AND anonymous_id IN $linked, anonymous_id, ''), user_id = distinct_id,
-        0, occurred_at, 0, 0
+        0, occurred_at, 0, 0, ''
     $traits
 )
 GROUP BY actor, beside, is_bot, is_cookieless""",
@@ -260,12 +269,11 @@ def _until(as_of: int | None) -> list[Sql]:
 class _Sight:
     """When an id was seen, and as what."""
 
-    __slots__ = ("first", "kind", "last", "place")
+    __slots__ = ("first", "kind", "last")
 
     def __init__(self) -> None:
         self.first, self.last = _NEVER, -_NEVER
         self.kind = 0
-        self.place = _NEVER
 
     def add(self, first: int, last: int, kind: int) -> None:
         self.first, self.last = min(self.first, first), max(self.last, last)
@@ -291,9 +299,9 @@ def shape_persons(
     sights: dict[int, dict[str, _Sight]] = {at.person: defaultdict(_Sight) for at in located}
     alive: set[int] = set()
     events: dict[int, int] = defaultdict(int)
-    alias: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    alias: dict[int, list[tuple[Moment, str, str]]] = defaultdict(list)
     by_hand: list[tuple[_Sight, int]] = []
-    for order, a, b, a_id, b_id, call, at in links.rows:
+    for a, b, a_id, b_id, call, earliest, latest in links.rows:
         kinds = {
             "identify": (_ANONYMOUS, _USER),
             "event": (_ANONYMOUS, _USER),
@@ -305,17 +313,15 @@ def shape_persons(
                 continue
             sight = sights[person][id_]
             if call == "merge":
-                by_hand.append((sight, at))
+                by_hand.append((sight, earliest[0]))
                 continue
             alive.add(person)
-            sight.add(at, at, kind)
-            if kind == _USER:
-                sight.place = min(sight.place, order)
+            sight.add(earliest[0], latest[0], kind)
         if call == "alias" and owner.get(a) is not None and owner.get(a) == owner.get(b):
-            alias[owner[a]].append((a_id, b_id))
+            alias[owner[a]].append((latest, a_id, b_id))
     bots = cookieless = 0
     beside_sights: list[tuple[int, str, int, int]] = []
-    for actor, id_, beside, user, count, first, last, bot_count, cookieless_count in activity:
+    for actor, id_, beside, user, count, first, last, bot_count, cookieless_count, _ in activity:
         bots += bot_count
         cookieless += cookieless_count
         if bot_count or cookieless_count:
@@ -329,7 +335,7 @@ def shape_persons(
     for person, beside, first, last in beside_sights:
         if beside in sights[person]:
             sights[person][beside].add(first, last, _ANONYMOUS)
-    for sight, at in by_hand:
+    for sight, at in sorted(by_hand, key=lambda one: one[1]):
         if sight.first == _NEVER:
             sight.add(at, at, _UNKNOWN)
     present: dict[int, dict[str, msgspec.Raw]] = defaultdict(dict)
@@ -348,15 +354,15 @@ def shape_persons(
 def _person(
     person: int,
     sights: Mapping[str, _Sight],
-    alias: list[tuple[str, str]],
+    alias: list[tuple[Moment, str, str]],
     present: dict[str, msgspec.Raw],
     events: int,
     ids_max: int | None,
 ) -> Person:
-    ordered = sorted(sights.items(), key=lambda item: (-item[1].kind, item[1].place, item[1].first, item[0]))
+    ordered = sorted(sights.items(), key=lambda item: (-item[1].kind, item[1].first, item[0]))
     user_ids = [id_ for id_, sight in ordered if sight.kind == _USER]
-    between = [b_id for a_id, b_id in alias if a_id in user_ids and b_id in user_ids]
-    user_id = between[-1] if between else user_ids[0] if user_ids else None
+    between = [(latest, b_id) for latest, a_id, b_id in alias if a_id in user_ids and b_id in user_ids]
+    user_id = max(between)[1] if between else user_ids[0] if user_ids else None
     ids = [
         PersonId(id_, _KINDS[sight.kind], times.text(sight.first), times.text(sight.last))
         for id_, sight in ordered[:ids_max]

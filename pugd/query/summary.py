@@ -77,15 +77,18 @@ def traits(changes: Iterable[tuple[str, Any, Any]]) -> str:
     return _cut(", ".join(parts[:3]), SUMMARY_LENGTH_MAX - len(more)) + more
 
 
-def link(call: str, a: str, b: str, refused: str) -> str:
-    """`a` and `b` are the ids that were to become one person."""
+def link(call: str, a: str, b: str, refused: str, again: bool = False) -> str:
+    """`a` and `b` are the ids that were to become one person; `again`: it was said before that they are."""
     if refused:
         return _cut(f"{call} refused: {_short(a)} and {_short(b)} ({refused})")
     if call == "unlink":
         return _cut(f"unlink {_short(a)} from {_short(b) or 'all others'}")
+    if not b:
+        return _cut(f"{call} {_short(a)}")
     if call in ("identify", "event"):
-        return _cut(f"{'identify ' if call == 'identify' else ''}{_short(b)}: history of {_short(a)} joins")
-    return _cut(f"{call} {_short(a)} and {_short(b)}")
+        who = f"{'identify ' if call == 'identify' else ''}{_short(b)}"
+        return _cut(f"{who}, still {_short(a)} too" if again else f"{who}: history of {_short(a)} joins")
+    return _cut(f"{call} {_short(a)} and {_short(b)}{' again' if again else ''}")
 
 
 def _plain(name: str) -> str:

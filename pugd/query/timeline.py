@@ -5,6 +5,9 @@ statement reads the three kinds, each only as far as the page goes. Entries are 
 where the row came from): millisecond order, ties in the order of arrival, never two alike, so a page continues exactly
 where the one before ended.
 
+Each identify and alias is an entry of links, whatever it changed. Of events with two ids, the one that says them first
+is such an entry too, unless a call said so before (query/links.py tells): its row stands just before the event's own.
+
 A call that sets traits is one entry. What it changed is seen from the person: the value before it, over all the
 person's actors as they are today, and the value after. That needs the earlier operations on the same keys, which
 `plan_history` reads when there are such entries on the page.
@@ -20,6 +23,7 @@ import msgspec
 
 from pugd.query import cursor, summary, times
 from pugd.query.filters import contains, json_contains, members_contain, moment, spelled
+from pugd.query.people import Moment
 from pugd.query.person import among, rows, touching
 from pugd.query.sql import Plan, Sql, all_of, any_of, bound, joined, plan, sql
 from pugd.query.traits import History, raw
@@ -79,10 +83,13 @@ class Row(NamedTuple):
     """traits: (key, operation, value) each."""
 
 
-def plan_entries(question: Timeline, actors: Sequence[int], taken_out: Sequence[int] = ()) -> Plan:
+def plan_entries(
+    question: Timeline, actors: Sequence[int], joins: Iterable[Moment], taken_out: Sequence[int] = ()
+) -> Plan:
     """The page and one entry more, so that it is known whether there is a next.
 
-    `taken_out`  places in the link log of the entries that took others out of this person (query/links.py)
+    `joins`      the events that say first that two ids are one person (query/links.py)
+    `taken_out`  places in the link log of the entries that took others out of this person (likewise)
     """
     last = None
     if question.cursor is not None:
@@ -92,7 +99,13 @@ def plan_entries(question: Timeline, actors: Sequence[int], taken_out: Sequence[
     found = [_events(question, actors, last)]
     if question.event is None:
         found.append(_traits(question, actors, last))
-        found += [_links(question, side, last) for side in touching(actors)]
+        # Of events, the log has those that happened to come first: left to `joins`, as long as both ids are here. Not
+        # written as NOT (… AND …): ClickHouse 26.9 then finds no rows at all in parts where it reads a projection.
+        own = bound("Array(UInt64)", list(actors))
+        others = sql("if(call = 'event' AND refused = '', has($own, a) + has($own, b) < 2, 1)", own=own)
+        found += [_links(question, [*side, others], last) for side in touching(actors)]
+        if within := [join for join in joins if _in_range(question, last, join)]:
+            found.append(_joins(question, actors, within, last))
         if taken_out:
             places = sql("`order` IN $places", places=bound("Array(UInt64)", list(taken_out)))
             found.append(_links(question, [places], last))
@@ -138,9 +151,9 @@ $rows ORDER BY at, event_id""",
 
 
 def shape(
-    page: Iterable[Row], history: Iterable[tuple[str, int, str, str, str]]
+    page: Iterable[Row], history: Iterable[tuple[str, int, str, str, str]], first: Mapping[frozenset[str], Moment]
 ) -> list[EventEntry | TraitsEntry | LinkEntry]:
-    """The page's entries, as they are answered."""
+    """The page's entries, as they are answered. `first`: of two ids, the call that named them first."""
     page = list(page)
     changes = _changes({(row.occurred_at, row.event_id) for row in page if row.kind == _TRAITS}, history)
     entries: list[EventEntry | TraitsEntry | LinkEntry] = []
@@ -150,7 +163,7 @@ def shape(
         elif row.kind == _TRAITS:
             entries.append(_traits_entry(row, changes[row.occurred_at, row.event_id]))
         else:
-            entries.append(_link_entry(row))
+            entries.append(_link_entry(row, first))
     return entries
 
 
@@ -159,6 +172,7 @@ def shape(
 _NAMES = tuple(sql(name) for name in ("at", "received", "collector", "epoch", "position"))
 _COLUMNS = tuple(sql(name) for name in ("occurred_at", "received_at", "collector", "epoch", "position"))
 _CALLS = tuple(sql(name) for name in ("occurred_at", "received_at", "source.1", "source.2", "source.3"))
+_JOINS = tuple(sql(name) for name in ("occurred_at", "received_at", "collector", "epoch", "toUInt64(position - 1)"))
 
 
 def _events(question: Timeline, actors: Sequence[int], last: _Key | None) -> Sql:
@@ -224,12 +238,41 @@ def _links(question: Timeline, side: Sequence[Sql], last: _Key | None) -> Sql:
     return sql(
         """
 SELECT 3, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), toString(collector), epoch,
-    position, event_id, if(call IN ('identify', 'event'), b_id, ''), if(call IN ('identify', 'event'), a_id, ''),
+    position, event_id, if(call IN ('identify', 'event'), b_id, ''),
+    if(call IN ('identify', 'event') AND (a_id != b_id OR refused != ''), a_id, ''),
     toString(transport), toString(platform), '', toString(call), '', '', '', '', '', `order`, a_id, b_id,
     toString(refused), CAST([], 'Array(Tuple(String, String, String))')
 $rows ORDER BY $order LIMIT $limit""",
         rows=rows("links", question.project, conditions),
         order=_order(question, _COLUMNS),
+        limit=_limit(question),
+    )
+
+
+def _joins(question: Timeline, actors: Sequence[int], joins: Sequence[Moment], last: _Key | None) -> Sql:
+    ids = bound("Array(String)", [event_id for _, event_id in joins])
+    conditions = [
+        among(sql("actor"), actors),
+        sql("event_id IN $ids", ids=ids),
+        sql(
+            "has(arrayZip($times, $ids), (toUnixTimestamp64Milli(occurred_at), event_id))",
+            times=bound("Array(Int64)", [at for at, _ in joins]),
+            ids=ids,
+        ),
+        *_range(question, last),
+        *_beyond(last, _JOINS),
+    ]
+    if search := question.search:
+        texts = [contains(_TEXTS[text], search) for text in ("anonymous_id", "user_id")]
+        conditions.append(any_of([*texts, contains(sql("'event'"), search)]))
+    return sql(
+        """
+SELECT 3, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), toString(collector), epoch,
+    toUInt64(position - 1), event_id, user_id, anonymous_id, toString(transport), toString(platform), '', 'event', '',
+    '', '', '', '', 0, anonymous_id, user_id, '', CAST([], 'Array(Tuple(String, String, String))')
+$rows ORDER BY $order LIMIT $limit""",
+        rows=rows("events", question.project, conditions),
+        order=_order(question, _JOINS),
         limit=_limit(question),
     )
 
@@ -247,6 +290,13 @@ _TEXTS = {
     "url": sql("url"),
     "user_id": sql("user_id"),
 }
+
+
+def _in_range(question: Timeline, last: _Key | None, moment_: Moment) -> bool:
+    at, _ = moment_
+    if last is not None and (at > last.occurred_at if last.order == "desc" else at < last.occurred_at):
+        return False
+    return (question.since is None or at >= question.since) and (question.until is None or at < question.until)
 
 
 def _range(question: Timeline, last: _Key | None) -> list[Sql]:
@@ -346,15 +396,20 @@ def _traits_entry(row: Row, changes: Mapping[str, tuple[bytes | None, bytes | No
     )
 
 
-def _link_entry(row: Row) -> LinkEntry:
+def _link_entry(row: Row, first: Mapping[frozenset[str], Moment]) -> LinkEntry:
+    b = row.b if row.b != row.a or row.refused else ""
+    before = first.get(frozenset((row.a, row.b or row.a)))
+    may = not row.refused and row.name in ("identify", "alias")
+    again = may and before is not None and before < (row.occurred_at, row.event_id)
     return LinkEntry(
-        id=f"link:{row.place}",
+        id=f"link:{row.event_id or row.place}",
         type=LinkEntry.TYPE,
-        summary=summary.link(row.name, row.a, row.b, row.refused),
+        summary=summary.link(row.name, row.a, b, row.refused, again),
         a=row.a,
-        b=row.b or None,
+        b=b or None,
         call=row.name,
         refused=row.refused or None,
+        again=again,
         **_common(row),
     )
 

@@ -1,10 +1,11 @@
 """Old events that come again: which rows of a span does ClickHouse hold already, from another time they were sent?
 
 A collector tells by its set of recent ids whether an event is new, but not of events older than the set reaches. Their
-rows are marked (model.OLD_EVENT, OLD_TRAIT), and the drain looks each up before it stores it: by project, actor and
-event id, a trait by its key and operation too. A row is a copy of one that was stored from elsewhere (another
-collector, another epoch), or from an earlier position of this journal, or that stands before it in its own span. What
-stands behind it does not count, nor does it itself: so the answer is the same however often a span is begun anew.
+rows are marked (model.OLD_EVENT, OLD_TRAIT, OLD_LINK), and the drain looks each up before it stores it: by project,
+actor and event id, a trait by its key and operation too, a call that links by both its actors. A row is a copy of one
+that was stored from elsewhere (another collector, another epoch), or from an earlier position of this journal, or that
+stands before it in its own span. What stands behind it does not count, nor does it itself: so the answer is the same
+however often a span is begun anew.
 
 The same actor and event id under another name is no copy: such an id was used twice, and the row is set aside.
 
@@ -22,12 +23,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from pugd.model import EventRow, TraitRow
-from pugd.tables import EVENTS, OLD_EVENTS, OLD_TRAITS, TRAITS, Table
+from pugd.model import EventRow, LinkRow, TraitRow
+from pugd.tables import EVENTS, LINKS, OLD_EVENTS, OLD_LINKS, OLD_TRAITS, TRAITS, Table
 
-TABLES: Final = (OLD_TRAITS, OLD_EVENTS)
+TABLES: Final = (OLD_LINKS, OLD_TRAITS, OLD_EVENTS)
 """Whose rows are looked up."""
-NAMES: Final = (TRAITS.name, EVENTS.name)
+NAMES: Final = (LINKS.name, TRAITS.name, EVENTS.name)
 """Tables whose rows can be."""
 QUESTION_ROWS_MAX: Final = 4000
 """Rows looked up at once: two numbers each, together under the 256 KiB that ClickHouse takes as a statement's text."""
@@ -35,12 +36,13 @@ QUESTION_ROWS_MAX: Final = 4000
 _KEY: Final[dict[str, tuple[str, ...]]] = {
     EVENTS.name: ("project", "actor", "event_id"),
     TRAITS.name: ("project", "actor", "event_id", "key", "operation"),
+    LINKS.name: ("project", "a", "event_id", "b"),
 }
-_NAME: Final = {EVENTS.name: "event", TRAITS.name: "key"}
+_NAME: Final = {EVENTS.name: "event", TRAITS.name: "key", LINKS.name: "call"}
 """What tells one use of an id from another."""
 _FIELDS: Final = {
     name: tuple(row.__struct_fields__.index(field) for field in (*_KEY[name], _NAME[name]))
-    for name, row in ((EVENTS.name, EventRow), (TRAITS.name, TraitRow))
+    for name, row in ((EVENTS.name, EventRow), (TRAITS.name, TraitRow), (LINKS.name, LinkRow))
 }
 _decode = msgspec.msgpack.Decoder(tuple).decode
 
@@ -50,7 +52,7 @@ class Old(Struct, frozen=True):
 
     position: int
     key: tuple[Any, ...]
-    """Project, actor, event id; of a trait its key and operation."""
+    """Project, actor, event id; of a trait its key and operation, of a call that links its other actor."""
     name: str
 
 
@@ -79,6 +81,7 @@ def questions(table: Table, rows: Sequence[Old]) -> Iterator[tuple[str, dict[str
     columns = ", ".join(f"`{field}`" for field in (*_KEY[table.name], _NAME[table.name]))
     for project, those in groupby(sorted(rows, key=lambda row: row.key[:2]), key=lambda row: int(row.key[0])):
         wanted = list(those)
+        actor = _KEY[table.name][1]
         for begin in range(0, len(wanted), QUESTION_ROWS_MAX):
             part = wanted[begin : begin + QUESTION_ROWS_MAX]
             actors = ",".join(map(str, sorted({int(row.key[1]) for row in part})))
@@ -86,7 +89,7 @@ def questions(table: Table, rows: Sequence[Old]) -> Iterator[tuple[str, dict[str
             ours = "collector = {collector:String} and epoch = {epoch:UInt64}"
             sql = (
                 f"select {columns}, min(if({ours}, position, 0)) from {table.name} "  # noqa: S608 — our names, and numbers
-                f"where project = {{project:UInt32}} and actor in ({actors}) and CRC32(event_id) in ({ids}) "
+                f"where project = {{project:UInt32}} and {actor} in ({actors}) and CRC32(event_id) in ({ids}) "
                 f"and (not ({ours}) or position < {{end:UInt64}}) group by all"
             )
             yield sql, {"project": project}

@@ -68,7 +68,8 @@ _SORTS = (
 
 
 class Run(msgspec.Struct):
-    """Entries that follow one another on one device or in one session; or a link, which belongs to none."""
+    """Entries that follow one another on one device or in one session; or a link that changed something, which belongs
+    to none."""
 
     lane: int
     label: str
@@ -351,7 +352,10 @@ def days(entries: Sequence[EventEntry | TraitsEntry | LinkEntry], now: datetime,
             found.append(Day(date, _day(at, now.astimezone(zone)), []))
             run = last = None
         shown = _shown(entry, at)
-        if isinstance(entry, LinkEntry):
+        if isinstance(entry, LinkEntry) and run is not None and _says_nothing_new(entry):
+            run.entries.append(shown)  # as a page does that identifies on each view
+            continue
+        if isinstance(entry, LinkEntry) and not _says_nothing_new(entry):
             found[-1].runs.append(Run(0, "", "", [], shown))
             run = last = None
             continue
@@ -366,7 +370,11 @@ def days(entries: Sequence[EventEntry | TraitsEntry | LinkEntry], now: datetime,
     return found
 
 
-def _lane(entry: EventEntry | TraitsEntry) -> tuple[str, str]:
+def _says_nothing_new(entry: LinkEntry) -> bool:
+    return entry.again or (entry.b is None and entry.call == "identify" and entry.refused is None)
+
+
+def _lane(entry: EventEntry | TraitsEntry | LinkEntry) -> tuple[str, str]:
     """What tells one device or session from another."""
     if entry.session_id:
         return "session", entry.session_id
@@ -375,11 +383,11 @@ def _lane(entry: EventEntry | TraitsEntry) -> tuple[str, str]:
     return entry.platform or "", entry.anonymous_id or entry.user_id or ""
 
 
-def _lane_label(entry: EventEntry | TraitsEntry) -> str:
+def _lane_label(entry: EventEntry | TraitsEntry | LinkEntry) -> str:
     return {"web": "Web", "mobile": "Mobile", "server": "Server"}.get(entry.platform or "", "Unknown platform")
 
 
-def _lane_detail(entry: EventEntry | TraitsEntry) -> str:
+def _lane_detail(entry: EventEntry | TraitsEntry | LinkEntry) -> str:
     if entry.session_id:
         return f"session {entry.session_id}"
     return entry.anonymous_id or entry.user_id or ""

@@ -156,6 +156,12 @@ class World:
         for link in links:
             assert link.a == self.actors[link.a_id]
             assert link.b == (self.actors[link.b_id] if link.b_id else 0)
+        call, a, b = proposal.call, proposal.a_id, proposal.b_id
+        kept = (call == "identify" and (a or b)) or (call == "alias" and a and b)
+        nothing_new = bool(kept) and not code and call not in [link.call for link in links]
+        assert (outcome.again is not None) == nothing_new
+        if outcome.again is not None:
+            assert outcome.again == self.said(proposal)
         self.rows += map(row, links)
         self.person_of |= {actor: person for actor, person, _ in outcome.merges}
         self.shown = self.twin.shown()
@@ -165,6 +171,11 @@ class World:
             assert self.person_of.get(actor, actor) == person, "the rows of person_of say so too"
         self.order.append(proposal)
         seen[code or (links[-1].call if links else "nothing new")] += 1
+
+    def said(self, proposal: Proposal) -> rules.Logged:
+        """A call that says nothing new, as it is kept."""
+        a, b = proposal.a_id or proposal.b_id, proposal.b_id
+        return rules.Logged(0, self.actors[a], self.actors[b] if b else 0, a, b, proposal.call, "")
 
     # -- questions -----------------------------------------------------------------------------------------------------
 

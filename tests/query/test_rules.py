@@ -69,17 +69,17 @@ async def test_events_are_summed_over_ids_when_people_are_sorted_by_them():
     assert [(one.ids[0].id, one.events, one.ids_count) for one in page.people] == [("two", 4, 1), ("ann", 3, 4)]
 
 
-async def test_the_latest_alias_between_user_ids_names_the_person():
+async def test_the_latest_alias_between_user_ids_names_the_person_and_later_is_by_its_own_time():
     history = History(next(_projects))
-    for name in ("old", "middle", "new"):
-        history.identify(name, at=BEGAN)
-    history.alias("old", "middle", at=BEGAN + 9, secret=True)
-    history.alias("middle", "new", at=BEGAN + 1, secret=True)
+    for at, name in enumerate(("middle", "old", "new")):
+        history.identify(name, at=BEGAN - at)
+    history.alias("middle", "new", at=BEGAN + 9, secret=True)
+    history.alias("old", "middle", at=BEGAN + 1, secret=True)
     history.alias("anonymous-1", "old", at=BEGAN + 20, secret=True)
     found = await person(history, "anonymous-1")
     assert found["user_id"] == "new"
-    assert found["user_ids"] == ["old", "middle", "new"]
-    assert found["id"] == f"p_{history.actor('old'):016x}"
+    assert found["user_ids"] == ["new", "old", "middle"], "by when they were seen first"
+    assert found["id"] == f"p_{history.actor('middle'):016x}", "which was the first to arrive"
 
 
 async def test_both_identified_stay_two_and_both_timelines_say_so():

@@ -46,8 +46,11 @@ def test_the_text_of_a_statement_does_not_depend_on_what_is_asked(search, event,
     def texts(search: str, event: str, actor: int) -> list[str]:
         return [
             people.plan_page(People(project=1, search=search)).sql,
-            timeline.plan_entries(Timeline(project=1, actor=actor, search=search, event=event), [actor]).sql,
-            people.plan_activity(1, [actor], people.Links([(1, actor, 2, search, event, "identify", 3)])).sql,
+            timeline.plan_entries(Timeline(project=1, actor=actor, search=search, event=event), [actor], []).sql,
+            timeline.plan_entries(Timeline(project=1, actor=actor, search=search), [actor], [(actor >> 2, event)]).sql,
+            people.plan_activity(
+                1, [actor], people.Links([(actor, 2, search, event, "identify", (3, ""), (3, ""))])
+            ).sql,
         ]
 
     assert texts(search, event, actor) == texts("abc", "abc", 1)

@@ -31,7 +31,13 @@ def counted(world: World) -> list[dict]:
 
 
 def accepted(world: World) -> list[dict]:
-    return sorted((link for link in world.links if not link["refused"]), key=lambda link: link["order"])
+    """The log."""
+    return sorted((link for link in not_refused(world) if link["order"]), key=lambda link: link["order"])
+
+
+def not_refused(world: World) -> list[dict]:
+    """The log, and what said nothing new."""
+    return [link for link in world.links if not link["refused"]]
 
 
 def tied(links: list[dict], actor: int) -> set[int]:
@@ -100,7 +106,7 @@ def sights(world: World, own: set[int]) -> dict[str, list[tuple[int, str]]]:
     def see(id_: str, at: int, kind: str) -> None:
         found.setdefault(id_, []).append((at, kind))
 
-    for link in accepted(world):
+    for link in not_refused(world):
         if link["call"] in ("merge", "unlink"):
             continue
         kinds = {"identify": ("anonymous", "user"), "event": ("anonymous", "user"), "user": ("user", "")}
@@ -119,7 +125,7 @@ def sights(world: World, own: set[int]) -> dict[str, list[tuple[int, str]]]:
         if trait["actor"] in own:
             kind = "user" if trait["user_id"] == trait["distinct_id"] else "anonymous"
             see(trait["distinct_id"], trait["occurred_at"], kind)
-    linked = {link[side] for link in accepted(world) for side in ("a_id", "b_id")}
+    linked = {link[side] for link in not_refused(world) for side in ("a_id", "b_id")}
     for row in (*counted(world), *world.traits):
         beside = row["anonymous_id"]
         if row["actor"] in own and row["user_id"] and beside in linked and beside in found:
@@ -178,7 +184,7 @@ def exists(world: World, own: set[int]) -> bool:
     return (
         any(event["actor"] in own for event in counted(world))
         or any(trait["actor"] in own for trait in world.traits)
-        or any({link["a"], link["b"]} & own for link in accepted(world) if link["call"] not in ("merge", "unlink"))
+        or any({link["a"], link["b"]} & own for link in not_refused(world) if link["call"] not in ("merge", "unlink"))
     )
 
 
@@ -191,29 +197,11 @@ def person(world: World, actor: int, ids_max: int | None = None, as_of: float | 
     for id_, found in seen.items():
         said = {kind for _, kind in found}
         kinds[id_] = "user" if "user" in said else "anonymous" if "anonymous" in said else "unknown"
-    links = accepted(world)
-
-    def place(id_: str) -> float:
-        for link in links:
-            if link["call"] == "user" and link["a_id"] == id_:
-                return link["order"]
-            if link["call"] in ("identify", "event") and link["b_id"] == id_:
-                return link["order"]
-        return math.inf
-
     rank = {"user": 0, "anonymous": 1, "unknown": 2}
-    order = sorted(
-        seen,
-        key=lambda id_: (
-            rank[kinds[id_]],
-            place(id_) if kinds[id_] == "user" else 0,
-            min(at for at, _ in seen[id_]),
-            id_,
-        ),
-    )
+    order = sorted(seen, key=lambda id_: (rank[kinds[id_]], min(at for at, _ in seen[id_]), id_))
     user_ids = [id_ for id_ in order if kinds[id_] == "user"]
     user_id = user_ids[0] if user_ids else None
-    for link in links:
+    for link in sorted(not_refused(world), key=lambda link: (link["occurred_at"], link["event_id"], link["b_id"])):
         both = link["a_id"] in user_ids and link["b_id"] in user_ids
         if link["call"] == "alias" and link["a"] in own and both:
             user_id = link["b_id"]
@@ -286,6 +274,25 @@ def people(
     found.sort(key=lambda item: item[1])
     found.sort(key=lambda item: item[0][sort.lstrip("-")], reverse=sort.startswith("-"))
     return [one for one, _ in found]
+
+
+def named_first(world: World, own: set[int]) -> dict[frozenset[str], tuple[int, str, str]]:
+    """Two ids, or one alone → when, by which call and of which kind something that was not refused named them first."""
+    found: dict[frozenset[str], tuple[int, str, str]] = {}
+    ids: set[str] = set()
+
+    def name(row: dict, a_id: str, b_id: str, call: str) -> None:
+        pair = frozenset((a_id, b_id))
+        found[pair] = min(found.get(pair, (2**62, "", "")), (row["occurred_at"], row["event_id"], call))
+
+    for link in not_refused(world):
+        ids |= {link[f"{side}_id"] for side in ("a", "b") if link[side] in own}
+        if {link["a"], link["b"]} & own and link["call"] not in ("user", "event", "unlink"):
+            name(link, link["a_id"], link["b_id"] or link["a_id"], "call")
+    for row in counted(world):
+        if row["actor"] in own and row["user_id"] and row["anonymous_id"] in ids - {row["user_id"], ""}:
+            name(row, row["anonymous_id"], row["user_id"], "event")
+    return found
 
 
 def timeline(
@@ -365,28 +372,54 @@ def timeline(
             session_id=None,
             changes={key: {"from": before.get(key), "to": after.get(key)} for key in keys},
         )
+    first = named_first(world, own)
+    for row in counted(world):
+        pair = frozenset((row["user_id"], row["anonymous_id"]))
+        if event is not None or (row["occurred_at"], row["event_id"], "event") != first.get(pair):
+            continue
+        if search and not any(has(text, search) for text in (*pair, "event")):
+            continue
+        add(
+            [{**row, "position": row["position"] - 1}],
+            id=f"link:{row['event_id']}",
+            type="link",
+            user_id=row["user_id"],
+            anonymous_id=row["anonymous_id"],
+            session_id=None,
+            a=row["anonymous_id"],
+            b=row["user_id"],
+            call="event",
+            refused=None,
+            again=False,
+        )
     for link in world.links:
         if link["call"] == "user" or event is not None:
             continue
         mine = {link["a"], link["b"]} & own
         if link["call"] == "unlink" and not link["b"]:
             mine = tied(held(world, before=link["order"]), link["a"]) & own
-        if not mine:
+        if not mine or (link["call"] == "event" and not link["refused"] and {link["a"], link["b"]} <= own):
             continue
         if search and not any(has(link[name], search) for name in ("a_id", "b_id", "call")):
             continue
         both = link["call"] in ("identify", "event")
+        alone = link["a"] == link["b"] and not link["refused"]
+        earliest = first.get(frozenset((link["a_id"], link["b_id"] or link["a_id"])))
         add(
             [link],
-            id=f"link:{link['order']}",
+            id=f"link:{link['event_id'] or link['order']}",
             type="link",
-            user_id=link["b_id"] if both else None,
-            anonymous_id=link["a_id"] if both else None,
+            user_id=(link["b_id"] or None) if both else None,
+            anonymous_id=link["a_id"] if both and not alone else None,
             session_id=None,
             a=link["a_id"],
-            b=link["b_id"] or None,
+            b=None if alone else link["b_id"] or None,
             call=link["call"],
             refused=link["refused"] or None,
+            again=not link["refused"]
+            and link["call"] in ("identify", "alias")
+            and earliest is not None
+            and earliest[:2] < (link["occurred_at"], link["event_id"]),
         )
     low = -math.inf if since is None else since
     high = math.inf if until is None else until

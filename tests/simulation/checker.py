@@ -99,7 +99,7 @@ def _check_events(world: World) -> None:
 
 def _check_people(world: World) -> None:
     assert world.collector is not None
-    log = sorted(world.server.rows("links"), key=lambda row: row["order"])
+    log = sorted((row for row in world.server.rows("links") if row["order"]), key=lambda row: row["order"])
     orders = [row["order"] for row in log]
     assert orders == list(range(1, len(log) + 1)), f"places of the link log: {orders}"
     twin = People(set())
@@ -119,8 +119,20 @@ def _check_people(world: World) -> None:
         assert graph.find(own) == person, f"the graph says otherwise of {id_}"
     refused = {frozenset({_text(row["a_id"]), _text(row["b_id"])}) for row in log if row["refused"]}
     for client in world.clients:
-        for a, b in client.linked:
+        for a, b in client.linked.values():
             assert twin.person(a) == twin.person(b) or frozenset({a, b}) in refused, f"{a} and {b} were acked as linked"
+    # Each of these calls is an entry of a timeline, once, whether it said something new or not.
+    rotten = any(isinstance(kind, int) for kind in world.rotten)
+    said = Counter(
+        _text(row["event_id"])
+        for row in world.server.rows("links")
+        if row["call"] in (b"identify", b"alias") and not row["refused"]
+    )
+    twice = [id_ for id_, count in said.items() if count > 1]
+    assert not twice, f"calls that are there twice: {twice[:3]}"
+    for client in world.clients:
+        missing = [id_ for id_, pair in client.linked.items() if not said[id_] and frozenset(pair) not in refused]
+        assert rotten or not missing, f"acked calls that no timeline shows: {missing[:3]}"
 
 
 def _text(value: Any) -> Any:

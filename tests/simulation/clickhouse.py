@@ -34,7 +34,8 @@ from pugd.store.clickhouse import Rows
 Row = dict[str, Any]
 _COPIES = re.compile(
     r"select (?P<columns>.*), min\(if\(.*\)\) from (?P<table>\w+) where project = .* "
-    r"and actor in \((?P<actors>[0-9,]+)\) and CRC32\(event_id\) in \((?P<ids>[0-9,]+)\) and .* group by all"
+    r"and (?P<actor>actor|a) in \((?P<actors>[0-9,]+)\) "
+    r"and CRC32\(event_id\) in \((?P<ids>[0-9,]+)\) and .* group by all"
 )
 POISON = b'"poison"'
 """In an event's properties: a block that holds it is refused, until the server is mended."""
@@ -230,7 +231,7 @@ class Store:
         found: dict[tuple[Any, ...], int] = {}
         for row in self.server.rows(asked["table"]):
             ours = (row["collector"], row["epoch"]) == (values["collector"].encode(), values["epoch"])
-            if row["project"] != values["project"] or row["actor"] not in actors:
+            if row["project"] != values["project"] or row[asked["actor"]] not in actors:
                 continue
             if zlib.crc32(row["event_id"]) not in ids or (ours and row["position"] >= values["end"]):
                 continue

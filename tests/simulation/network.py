@@ -159,8 +159,8 @@ class Client:
         self.poison = poison
         self.sent: dict[str, dict[str, Any]] = {}
         self.acked: set[str] = set()
-        self.linked: list[tuple[str, str]] = []
-        """Pairs of ids whose identify or alias was acked."""
+        self.linked: dict[str, tuple[str, str]] = {}
+        """Identify and alias calls that were acked, by their event ids: the pair that each names."""
         self.reused: list[str] = []
         """Ids of acked events given to another one, which was refused as it should be."""
         self.reused_taken: list[str] = []
@@ -177,7 +177,7 @@ class Client:
             await self._until_acked(path, data)
             self.acked.update(ids)
             if pair:
-                self.linked.append(pair)
+                self.linked[body["messageId"]] = pair
             done.append((path, data, ids))
             if draw.random() < 0.15:
                 again = draw.choice(done)

@@ -161,7 +161,7 @@ async def test_shapes_are_those_that_programs_rely_on():
         assert shapes == {
             "event": [*common, "event", "properties", "context"],
             "traits": [*common, "changes"],
-            "link": [*common, "a", "b", "call", "refused"],
+            "link": [*common, "a", "b", "call", "refused", "again"],
         }
         summaries = [entry["summary"] for entry in timeline["entries"] if entry["type"] == "event"]
         assert summaries[0] == "order_completed USD 416.21"
