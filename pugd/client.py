@@ -155,7 +155,7 @@ class Client:
         return self._call("screen", {"name": name or None, "properties": dict(properties or {})}, common)
 
     def identify(self, *, traits: Mapping[str, Any] | None = None, **common: Any) -> bool:
-        """Who someone is: with both ids, the history of `anonymous_id` joins `user_id`; `traits` are facts about it."""
+        """Who someone is: with both ids, the history of `anonymous_id` joins `user_id`; `traits` are the person's."""
         return self._call("identify", {"traits": dict(traits or {})}, common)
 
     def alias(self, previous_id: str, **common: Any) -> bool:

@@ -1,4 +1,4 @@
-"""pugd.client against a collector that does as it is told: late, broken, overloaded, picky. The real one: tests/live."""
+"""pugd.client against a collector that does as told: late, broken, overloaded, picky. The real one: tests/live."""
 
 from __future__ import annotations
 
