@@ -17,6 +17,8 @@ from pugd.query.sequence import happened, marks
 from pugd.query.sql import Plan, Sql, bound, plan, sql
 
 PERSONS = 60
+NEWEST = bound("UInt64", 2**63)
+"""Beyond every place in a link log."""
 projects = itertools.count(20_000)
 seeds = st.integers(0, 2**32).map(Random)
 
@@ -75,9 +77,8 @@ def happenings(history: History) -> list[dict]:
 
 def events(history: History, conditions: Sequence[Sql], **more: Any) -> Sql:
     """The crowd's events in ClickHouse, marked with the conditions they meet."""
-    place = bound("UInt64", 2**63)
     columns = [("mark", marks(conditions)), *more.pop("columns", [])]
-    return happened(history.project, place, more.pop("only", ()), columns=columns, **more)
+    return happened(history.project, NEWEST, more.pop("only", ()), columns=columns, **more)
 
 
 async def stored(history: History) -> None:

@@ -15,8 +15,37 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pugd.journeys import ANY, BEST, FIRST, LEAVE_OUT, STRICT, Durations, Funnel, FunnelSeries, FunnelStep
-from pugd.query.sequence import key_after, key_from, key_time, meets, sequences, told_at, told_by, with_values
-from pugd.query.sql import Plan, Sql, bound, joined, named, plan, sql
+from pugd.query.sequence import (
+    happened,
+    key_after,
+    key_from,
+    key_time,
+    marks,
+    meets,
+    sequences,
+    told_at,
+    told_by,
+    with_values,
+)
+from pugd.query.sql import Plan, Sql, any_of, bound, joined, named, plan, sql
+
+
+def happening(question: Funnel, place: Sql, met: Sequence[Sql], value: Sql | None = None) -> Sql:
+    """What `plan_steps`, `persons` and `attempts` read: all that may change an attempt, and no more.
+
+    `place`  of the link log
+    `met`    a condition on a row of `events` for each step, and then for each exclusion
+    `value`  of a row of `events`, a String
+    """
+    assert len(met) == question.steps + len(question.exclusions)
+    return happened(
+        question.project,
+        place,
+        [] if question.order == STRICT else [any_of(met)],
+        since=question.since,
+        until=question.until + question.window_ms + 1,
+        columns=[("mark", marks(met)), *([] if value is None else [("value", value)])],
+    )
 
 
 def plan_steps(question: Funnel, events: Sql, *, told: bool = False) -> Plan:

@@ -19,8 +19,8 @@ import msgspec
 
 from pugd.journeys import ENTRY_PAGE, EXIT_PAGE, FIRST_EVENT, Durations, Sessions, SessionsCell, SessionsSeries
 from pugd.query import times
-from pugd.query.sequence import gathered, in_order, key_time
-from pugd.query.sql import Plan, Sql, bound, joined, named, plan, sql
+from pugd.query.sequence import gathered, happened, in_order, key_time
+from pugd.query.sql import Plan, Sql, all_of, bound, joined, named, plan, sql
 
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE
@@ -65,6 +65,29 @@ def bounds(question: Sessions) -> list[int]:
     if question.interval is None:
         return [question.since]
     return times.periods(question.since, question.until, question.interval, ZoneInfo(question.zone))[:-1]
+
+
+def happening(question: Sessions, span: Span, place: Sql, met: Sql | None = None, value: Sql | None = None) -> Sql:
+    """What `plan_cells` and `sessions` read: all events of the span that count and may belong to a session.
+
+    `place`  of the link log
+    `met`    a condition on a row of `events`: sessions count that have such an event; None: all of them
+    `value`  of a row of `events`, a String
+    """
+    chosen = sql("1") if met is None else sql("toUInt8(ifNull($met, 0) != 0)", met=all_of([met]))
+    return happened(
+        question.project,
+        place,
+        [sql("$lane.1 != ''", lane=LANE)],
+        since=span.read_from,
+        until=span.read_until,
+        columns=[
+            ("lane", LANE),
+            ("page", sql("path")),
+            ("chosen", chosen),
+            *([] if value is None else [("value", value)]),
+        ],
+    )
 
 
 def plan_cells(question: Sessions, span: Span, events: Sql) -> Plan:

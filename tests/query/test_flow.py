@@ -6,14 +6,14 @@ from collections import Counter
 
 import msgspec
 import pytest
-from crowd import asked, crowd, events, found, happenings, planned, projects, said, seeds, stored
+from crowd import NEWEST, asked, crowd, events, found, happenings, planned, projects, said, seeds, stored
 from histories import History
 from hypothesis import given, settings
 from msgspec.structs import astuple
 from reference import flow as twin
 
 from pugd.journeys import AFTER, BEFORE, DIRECTIONS, Flow, check
-from pugd.query.flow import ANCHOR, paths, persons, plan_links, shape_links
+from pugd.query.flow import ANCHOR, happening, paths, persons, plan_links, shape_links
 from pugd.query.sequence import sequences
 from pugd.query.sql import sql
 from pugd.question import QuestionError
@@ -55,7 +55,7 @@ async def test_flows_are_those_of_the_twin(random):
                 merge_repeats=asked_for.merge_repeats,
             ).items()
         }
-        marked = events(history, [asked(anchor)], columns=[("name", sql("toString(event)"))])
+        marked = happening(msgspec.structs.replace(asked_for, project=history.project), NEWEST, asked(anchor))
         answer = shape_links(asked_for, await planned(plan_links(asked_for, marked)))
         assert answer.people == len(wanted)
         told: list[set[str]] = []

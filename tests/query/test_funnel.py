@@ -6,14 +6,14 @@ from random import Random
 
 import msgspec
 import pytest
-from crowd import asked, crowd, events, found, happenings, planned, projects, said, seeds, stored
+from crowd import NEWEST, asked, crowd, found, happenings, planned, projects, said, seeds, stored
 from histories import History
 from hypothesis import given, settings
 from msgspec.structs import astuple
 from reference import funnel as twin
 
 from pugd.journeys import ANY, BEST, DROP, FIRST, LEAVE_OUT, ORDERED, STRICT, Durations, Excluded, Funnel, check
-from pugd.query.funnel import attempts, persons, plan_steps, shape_steps
+from pugd.query.funnel import attempts, happening, persons, plan_steps, shape_steps
 from pugd.query.sql import Sql, sql
 from pugd.question import QuestionError
 
@@ -66,8 +66,9 @@ def walked_by_the_twin(happened: list[dict], asked_for: Funnel, names: list[str]
     )
 
 
-def told(history: History, names: list[str]) -> Sql:
-    return events(history, [asked(name) for name in names], columns=[("value", sql("path"))])
+def told(history: History, asked_for: Funnel, names: list[str]) -> Sql:
+    of = msgspec.structs.replace(asked_for, project=history.project)
+    return happening(of, NEWEST, [asked(name) for name in names], sql("path"))
 
 
 @settings(max_examples=12)
@@ -83,7 +84,7 @@ async def test_attempts_are_those_of_the_twin(random):
         rows = await found(
             sql(
                 "SELECT person, at, value FROM $attempts",
-                attempts=attempts(asked_for, told(history, names), told=True),
+                attempts=attempts(asked_for, told(history, asked_for, names), told=True),
             )
         )
         place = asked_for.breakdown_step - 1
@@ -139,7 +140,7 @@ async def test_answers_are_those_of_the_twin(random):
             expected += [(value, False, plain(asked_for, own)) for value, own in ranked[: asked_for.values]]
             if rest := [attempt for _, own in ranked[asked_for.values :] for attempt in own]:
                 expected.append((None, True, plain(asked_for, rest)))
-        marked = told(history, names)
+        marked = told(history, asked_for, names)
         answer = shape_steps(asked_for, await planned(plan_steps(asked_for, marked, told=broken_down)))
         assert [
             (
@@ -223,9 +224,8 @@ async def walked(persons: list, steps: str, exclusions: tuple = (), window: int 
     )
     check(asked_for)
     conditions = [asked(name) for name in [*steps, *(name for name, _, _ in exclusions)]]
-    rows = await found(
-        sql("SELECT person, length(at) FROM $attempts", attempts=attempts(asked_for, events(history, conditions)))
-    )
+    marked = happening(asked_for, NEWEST, conditions)
+    rows = await found(sql("SELECT person, length(at) FROM $attempts", attempts=attempts(asked_for, marked)))
     reached = dict(rows)
     return [reached.get(history.actor(str(number)), 0) for number in range(len(persons))]
 

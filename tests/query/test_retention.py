@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from crowd import asked, crowd, events, found, happenings, planned, projects, said, seeds, stored
+from crowd import NEWEST, asked, crowd, found, happenings, planned, projects, said, seeds, stored
 from histories import History
 from hypothesis import given, settings
 from msgspec.structs import astuple
@@ -27,7 +27,7 @@ from pugd.journeys import (
     Retention,
     check,
 )
-from pugd.query.retention import bounds, persons, plan_cells, returns, shape_cells
+from pugd.query.retention import bounds, happening, persons, plan_cells, returns, shape_cells
 from pugd.query.sql import Sql, sql
 from pugd.question import QuestionError
 
@@ -84,8 +84,9 @@ def returned_by_the_twin(
     )
 
 
-def told(history: History, names: tuple[str, str], now: int) -> Sql:
-    return events(history, [asked(name) for name in names], until=now, columns=[("value", sql("path"))])
+def told(history: History, asked_for: Retention, names: tuple[str, str], now: int) -> Sql:
+    of = msgspec.structs.replace(asked_for, project=history.project)
+    return happening(of, NEWEST, *(asked(name) for name in names), now, sql("path"))
 
 
 @settings(max_examples=12)
@@ -102,7 +103,7 @@ async def test_returns_are_those_of_the_twin(random):
         rows = await found(
             sql(
                 "SELECT person, cohort, cells, toInt64(bitShiftRight(born_key, 84)), value FROM $returns",
-                returns=returns(asked_for, told(history, names, now), told=True),
+                returns=returns(asked_for, told(history, asked_for, names, now), told=True),
             )
         )
         number = {bound: place for place, bound in enumerate(bounds(asked_for))}
@@ -173,7 +174,7 @@ async def test_answers_are_those_of_the_twin(random):
             if rest := ranked[asked_for.values :]:
                 together = {key: birth for _, own in rest for key, birth in own.items()}
                 expected.append((None, True, plain(asked_for, now, together)))
-        marked = told(history, names, now)
+        marked = told(history, asked_for, names, now)
         rows = await planned(plan_cells(asked_for, marked, told=broken_down))
         answer = shape_cells(asked_for, rows, now)
         assert [
@@ -229,12 +230,18 @@ async def returned(
     await stored(history)
     times = [event["occurred_at"] for event in history.world.events]
     asked_for = Retention(
-        project=0, since=min(times), until=max(times) + 1, births=births, rolling=rolling, period=period, periods=40
+        project=history.project,
+        since=min(times),
+        until=max(times) + 1,
+        births=births,
+        rolling=rolling,
+        period=period,
+        periods=40,
     )
     rows = await found(
         sql(
             "SELECT cohort, cells, toInt64(bitShiftRight(born_key, 84)) FROM $returns",
-            returns=returns(asked_for, events(history, [asked("A"), asked(back)])),
+            returns=returns(asked_for, happening(asked_for, NEWEST, asked("A"), asked(back), 2**42)),
         )
     )
     begins = bounds(asked_for)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
+from crowd import NEWEST, crowd, events, found, happenings, planned, projects, seeds, stored
 from crowd import asked as asked_names
-from crowd import crowd, events, found, happenings, planned, projects, seeds, stored
 from histories import History
 from hypothesis import given, settings
 from msgspec.structs import astuple
@@ -17,7 +18,7 @@ from reference.retention import boundaries
 
 from pugd.journeys import PERIODS, SESSION_VALUES, Sessions, SessionsCell, check
 from pugd.query.sequence import key_time
-from pugd.query.sessions import LANE, Span, plan_cells, sessions, shape_cells
+from pugd.query.sessions import LANE, Span, happening, plan_cells, sessions, shape_cells
 from pugd.query.sql import sql
 
 BEGAN = 1_700_000_000_000
@@ -118,19 +119,8 @@ async def test_answers_are_those_of_the_twin(random):
         check(asked_for)
         chosen = random.choice(["AB", "ABCX"])
         span = Span.around(asked_for.since, asked_for.until, days=10)
-        seen = events(
-            history,
-            [sql("1")],
-            only=[sql("$lane.1 != ''", lane=LANE)],
-            since=span.read_from,
-            until=span.read_until,
-            columns=[
-                ("lane", LANE),
-                ("page", sql("path")),
-                ("chosen", asked_names(chosen)),
-                ("value", sql("toString(event)")),
-            ],
-        )
+        of = msgspec.structs.replace(asked_for, project=history.project)
+        seen = happening(of, span, NEWEST, asked_names(chosen), sql("toString(event)"))
         answer = shape_cells(asked_for, await planned(plan_cells(asked_for, span, seen)))
         assert answer.settled
         own = [

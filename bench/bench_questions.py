@@ -1,0 +1,256 @@
+"""What questions about many people cost, the cost of person_of in them, and DuckDB beside, over the same data in
+Parquet. `python bench/bench_questions.py [--events 10000000] [--directory DIR]` (`pip install duckdb` first)
+
+Ten names of events over four months, 500 000 persons, 200 000 of them with two ids, made inside ClickHouse. Each
+question is asked in turns: of pugd, of pugd as if nobody were linked, of DuckDB; wall and processor time are the median
+of the turns, memory is the most that the process held meanwhile, all engines in it. Where DuckDB is asked the same, its
+numbers must be the same. `--directory` keeps the data for the next run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import trio
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from pugd.journeys import ANY, BEST, FIRST_EVER, FIRST_IN_RANGE, RECURRING, Flow, Funnel, Retention, Sessions
+from pugd.query import flow, funnel, retention, sessions
+from pugd.query.sequence import happened, marks
+from pugd.query.sql import Plan, Sql, bound, sql
+from pugd.store.clickhouse import Store
+
+DAY = 86_400_000
+BEGAN = 1_767_571_200_000  # Monday, 5 January 2026
+DAYS = 120
+NAMES = (
+    *("page_view", "search", "add_to_cart", "checkout", "order", "scroll", "app_open", "app_close", "login"),
+    "signup",
+)
+STEPS = ("page_view", "search", "add_to_cart", "order")
+ACTORS, LINKED = 700_000, 200_000
+THREADS = 2
+MEMORY = "4GB"
+
+
+def fill(client: Any, events: int) -> None:
+    """Frequent names, and ids that do much, are a power law's."""
+    slices = 8
+    for part in range(slices):
+        client.command(
+            """
+insert into events (project, actor, occurred_at, received_at, call, event, event_id, anonymous_id, platform, bot,
+    properties, properties_text, path, collector, epoch, position)
+select 1, sipHash64(id),
+    fromUnixTimestamp64Milli({began:Int64} + toInt64(sipHash64(number, 't') % {span:UInt64}), 'UTC') as at, at + 100,
+    'track', {names:Array(String)}[1 + toUInt8(10 * pow((sipHash64(number, 'e') % 1000) / 1000, 1.5))],
+    'e' || toString(number), 'anon-' || toString(id), 'web', number % 50 = 0,
+    cast('{"plan":"' || ['free', 'pro', 'team'][1 + number % 3] || '"}' as JSON(max_dynamic_paths=256)), '',
+    '/p/' || toString(number % 50), 'c', 7, number * 500
+from (
+    select number,
+        toUInt64({actors:UInt64} * pow((sipHash64(number, 'a') % 1000000) / 1000000, 1.3)) as id
+    from numbers({first:UInt64}, {count:UInt64})
+)""",
+            {
+                "began": BEGAN, "span": DAYS * DAY, "names": list(NAMES), "actors": ACTORS,
+                "first": part * (events // slices), "count": events // slices,
+            },
+            settings={"max_partitions_per_insert_block": 100},
+        )  # fmt: skip
+        print(f"\r{(part + 1) * (events // slices):,} events", end="", flush=True)
+    for first, to in ((0, ACTORS - LINKED), (ACTORS - LINKED, ACTORS - LINKED)):
+        client.command(
+            "insert into person_of (project, actor, person, version, collector, epoch, position) select 1,"
+            " sipHash64(toUInt64({first:UInt64} + number)), sipHash64(toUInt64({to:UInt64} + number)),"
+            " {first:UInt64} + number + 1, 'c', 7, {first:UInt64} + number from numbers({count:UInt64})",
+            {"first": first, "to": to, "count": LINKED},
+        )
+    print()
+
+
+def named(*names: str) -> list[Sql]:
+    return [sql("event = $name", name=bound("String", name)) for name in names]
+
+
+def read(names: list[str] | None, conditions: list[Sql], linked: bool, **more: Any) -> Sql:
+    place = bound("UInt64", 2**63 if linked else 0)
+    only = [] if names is None else [sql("event IN $names", names=bound("Array(String)", names))]
+    columns = [("mark", marks(conditions)), *more.pop("columns", [])]
+    return happened(1, place, [*only, *more.pop("only", [])], columns=columns, **more)
+
+
+def questions() -> dict[str, Callable[[bool], Plan]]:
+    """What is asked → the statement, with persons or as if nobody were linked."""
+    until = BEGAN + 84 * DAY
+
+    def steps(**options: str) -> Callable[[bool], Plan]:
+        asked = Funnel(project=1, since=BEGAN, until=BEGAN + 90 * DAY, steps=4, **options)
+        return lambda linked: funnel.plan_steps(
+            asked, read(list(STEPS), named(*STEPS), linked, since=BEGAN, until=asked.until + asked.window_ms)
+        )
+
+    def weeks(back: str | None, births: str) -> Callable[[bool], Plan]:
+        asked = Retention(project=1, since=BEGAN, until=until, births=births)
+        conditions = [*named("page_view"), *(named(back) if back else [sql("1")])]
+        return lambda linked: retention.plan_cells(asked, read(back and ["page_view", back], conditions, linked))
+
+    asked_flow = Flow(project=1, since=BEGAN, until=BEGAN + 30 * DAY)
+    asked_sessions = Sessions(project=1, since=BEGAN, until=BEGAN + 30 * DAY, interval="day", breakdown="entry_page")
+    span = sessions.Span.around(asked_sessions.since, asked_sessions.until)
+    return {
+        "funnel, 4 steps": steps(),
+        "funnel, 4 steps, best attempt": steps(entry=BEST),
+        "funnel, 4 steps, any order": steps(order=ANY),
+        "retention, 12 weeks, first ever": weeks("search", FIRST_EVER),
+        "retention, 12 weeks, first in range": weeks("search", FIRST_IN_RANGE),
+        "retention, 12 weeks, back with any event": weeks(None, FIRST_EVER),
+        "retention, 12 weeks, recurring, any event": weeks(None, RECURRING),
+        "flow, 5 steps, 30 days": lambda linked: flow.plan_links(
+            asked_flow,
+            read(
+                None, named("signup"), linked, since=BEGAN, until=BEGAN + 44 * DAY,
+                columns=[("name", sql("toString(event)"))],
+            ),
+        ),
+        "sessions, 30 days, by day and entry page": lambda linked: sessions.plan_cells(
+            asked_sessions,
+            span,
+            read(
+                None, [sql("1")], linked, since=span.read_from, until=span.read_until,
+                only=[sql("$lane.1 != ''", lane=sessions.LANE)],
+                columns=[("lane", sessions.LANE), ("page", sql("path")), ("chosen", sql("1"))],
+            ),
+        ),
+    }  # fmt: skip
+
+
+def peer_steps() -> str:
+    """The same funnel for DuckDB: the first later event of each step, joined step by step."""
+    steps = "\n".join(
+        f", s{place} as (select e.person, s.ms, min(e.key) as key from e join s{place - 1} s on e.person = s.person"
+        f" where e.event = '{name}' and e.key > s.key and e.ms <= s.ms + {14 * DAY} group by e.person, s.ms)"
+        for place, name in enumerate(STEPS[1:], 2)
+    )
+    counts = ", ".join(f"(select count(*) from s{place})" for place in range(1, 5))
+    return f"""
+with e as (
+    select coalesce(p.person, e.actor) as person, event, ms, ms::hugeint * 1099511627776 + position as key
+    from events e left join persons p on p.actor = e.actor
+    where bot = 0 and ms >= {BEGAN} and ms < {BEGAN + 104 * DAY} and event in {STEPS}
+), s1 as (
+    select person, min(ms) as ms, min(key) as key from e
+    where event = '{STEPS[0]}' and ms < {BEGAN + 90 * DAY} group by person
+){steps}
+select {counts}"""
+
+
+def peer_weeks() -> str:
+    """The same retention for DuckDB: first ever page_view, then search."""
+    return f"""
+with e as (
+    select coalesce(p.person, e.actor) as person, event, ms, (ms - {BEGAN}) // {7 * DAY} as week
+    from events e left join persons p on p.actor = e.actor where bot = 0 and event in ('page_view', 'search')
+), born as (select person, min(ms) as ms, min(week) as week from e where event = 'page_view' group by person)
+, came as (
+    select distinct b.person, b.week, e.week - b.week as after from born b join e on e.person = b.person
+    where e.event = 'search' and e.ms >= b.ms and e.week - b.week <= 11 and b.week < 12
+)
+select week, after, count(*) from came group by all order by all"""
+
+
+def held() -> int:
+    """The most memory that this process held since `forget`, MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) >> 10
+
+
+def forget() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def timed(ask: Callable[[], Any], turns: list[tuple[float, float, int]]) -> Any:
+    forget()
+    wall, cpu = time.monotonic(), time.process_time()
+    answer = ask()
+    turns.append((time.monotonic() - wall, time.process_time() - cpu, held()))
+    return answer
+
+
+def said(turns: list[tuple[float, float, int]]) -> str:
+    wall, cpu, memory = (statistics.median(values) for values in zip(*turns, strict=True))
+    return f"{wall:6.2f} s, {cpu:5.2f} s of processors, {memory:5.0f} MiB held"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--directory", type=Path)
+    options = parser.parse_args()
+    duckdb = importlib.import_module("duckdb")
+    with tempfile.TemporaryDirectory(prefix="pugd-bench-") as temporary:
+        directory = options.directory or Path(temporary)
+        store = Store(directory=directory, threads_max=THREADS)
+        trio.run(store.prepare)
+        client = store._connect("pugd")
+        if not client.query("select count() from events").first_row[0]:
+            fill(store._drain, options.events)
+        events, actors, persons = client.query(
+            "select count(), uniqExact(actor), (select count() from person_of) from events"
+        ).first_row
+        print(f"{events:,} events of {actors:,} ids, {persons:,} rows of person_of; load {os.getloadavg()[0]:.1f}")
+        columns = "actor, event, toUnixTimestamp64Milli(occurred_at) as ms, position, bot"
+        for name, statement in (
+            ("events", f"select {columns} from events order by event, ms"),
+            ("persons", "select actor, argMax(person, version) as person from person_of group by actor"),
+        ):
+            (directory / f"{name}.parquet").write_bytes(client.raw_query(statement, fmt="Parquet"))
+        peer = duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY})
+        for name in ("events", "persons"):
+            peer.execute(f"create view {name} as select * from read_parquet('{directory / name}.parquet')")
+        peers = {"funnel, 4 steps": peer_steps(), "retention, 12 weeks, first ever": peer_weeks()}
+        for name, planned in questions().items():
+            linked, alone, other = planned(True), planned(False), peers.get(name)
+            turns: list[list[tuple[float, float, int]]] = [[], [], []]
+            for turn in range(options.turns + 1):
+                own = timed(lambda: client.query(linked.sql, linked.parameters).result_rows, turns[0])  # noqa: B023
+                timed(lambda: client.query(alone.sql, alone.parameters).result_rows, turns[1])  # noqa: B023
+                if other is not None:
+                    theirs = timed(lambda: peer.execute(other).fetchall(), turns[2])  # noqa: B023
+                    assert agree(name, own, theirs), f"{name}: DuckDB says otherwise"
+                if turn == 0:
+                    turns = [[], [], []]  # what was read from disk first
+            print(f"{name}\n    pugd          {said(turns[0])}")
+            cost = statistics.median(cpu for _, cpu, _ in turns[0]) / statistics.median(cpu for _, cpu, _ in turns[1])
+            print(f"    nobody linked {said(turns[1])}: person_of costs {cost - 1:.0%}")
+            if turns[2]:
+                print(f"    DuckDB {duckdb.__version__:6} {said(turns[2])}")
+        trio.run(store.close)
+
+
+def agree(name: str, own: list[tuple], theirs: list[tuple]) -> bool:
+    """Do both say the same?"""
+    if name.startswith("funnel"):
+        return list(own[0][3]) == list(theirs[0])
+    week = 7 * DAY
+    found = {
+        ((cohort - BEGAN) // week, (cell - cohort) // week): people
+        for _, _, _, cohort, cell, people in own
+        if cell >= cohort and cell - cohort <= 11 * week
+    }
+    return found == {(cohort, after): people for cohort, after, people in theirs}
+
+
+if __name__ == "__main__":
+    main()
