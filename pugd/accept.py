@@ -23,6 +23,8 @@ from msgspec import Struct
 
 from pugd import errors
 from pugd.dialects import datagram, segment
+from pugd.dialects.dialect import Asked, Dialect, Reply
+from pugd.dialects.message import MANY, ONE, Decoded, made_bytes, read, without_reused
 from pugd.dialects.plain import Plain
 from pugd.enrich import clock
 from pugd.identity import rules
@@ -58,7 +60,7 @@ RECORD_BYTES_MAX = 32 * 1024 * 1024
 """Rows beyond this go into records of their own, well under what the journal takes."""
 
 PLAIN_CALLS = frozenset(("track", segment.BATCH))
-"""Calls whose bodies may be plain (dialects/plain.py)."""
+"""Calls of Segment's whose bodies may be plain (dialects/plain.py)."""
 
 REUSED_TOLD_EVERY_MS = 60_000
 """How often an event id that was used twice is logged: a broken sender sends many."""
@@ -68,19 +70,19 @@ ROW_BYTES = 192
 
 
 class Arrival(Struct, gc=False):
-    """One request for accept: its body, inflated, and what its path and headers said."""
+    """One request for accept: its body, inflated and out of its form, and what its path and headers said."""
 
-    call: str
-    """'batch', or the call that the path names."""
+    asked: Asked
     body: bytes
     key: WriteKey | None
     """From the headers or the query; None where it must be in the body."""
+    dialect: Dialect = segment
 
 
 class Keys(Protocol):
     """Who sends (edge/gate.py)."""
 
-    def open(self, key: str) -> WriteKey | Refusal: ...
+    def open(self, key: str, origin: bytes | None = None) -> WriteKey | Refusal: ...
 
 
 class AcceptStatistics(Struct, frozen=True):
@@ -181,14 +183,14 @@ class Accept:
         kept = 0  # acks before this one know their position
         for arrival in arrivals:
             # Runs of plain bodies and of others take turns, so that all keep the order of their arrival.
-            key = arrival.key
-            if key is not None and arrival.call in PLAIN_CALLS:
-                count = plain.add(arrival.body, arrival.call == "track", key.project, received_at)
+            key, call = arrival.key, arrival.asked.call
+            if key is not None and call in PLAIN_CALLS and arrival.dialect is segment:
+                count = plain.add(arrival.body, call == "track", key.project, received_at)
                 if count:
                     if batch.length:
                         self._keep(batch, arrivals, acks, kept, size, received_at)
                         kept, batch = len(acks), Batch()
-                    acks.append(Ack(count, [], None, 0))
+                    acks.append(Ack(count, [], None, 0, ONE if call == "track" else MANY))
                     continue
             if plain.count:
                 self._keep(plain, arrivals, acks, kept, size, received_at)
@@ -222,8 +224,9 @@ class Accept:
         if room:
             keep = self._keep_batch if isinstance(taken, Batch) else self._keep_plain
             position, reused = keep(taken, received_at)  # type: ignore[arg-type]
+        reused_ids = [_event_id(taken, number) for number in reused]
         if reused:
-            self._tell_reused(taken, reused, received_at)
+            self._tell_reused(reused_ids, received_at)
         if isinstance(taken, Plain):
             taken.reset()
         for index in range(begin, len(acks)):
@@ -234,32 +237,29 @@ class Accept:
                 self._unavailable += 1
                 acks[index] = Ack(0, [], NO_ROOM, 0)
         if reused:
-            self._refuse_reused(reused, arrivals, acks, begin)
+            self._refuse_reused(reused, reused_ids, acks, begin)
         return room
 
-    def _refuse_reused(self, reused: list[int], arrivals: Sequence[Arrival], acks: list[Ack], begin: int) -> None:
+    def _refuse_reused(self, reused: list[int], event_ids: list[str], acks: list[Ack], begin: int) -> None:
         """Tell senders which of the events, numbered over acks[begin:], came with an id that another event had."""
         first = 0
         for at in range(begin, len(acks)):
             count = acks[at].accepted
-            theirs = reused[bisect_left(reused, first) : bisect_left(reused, first + count)]
-            if theirs:
-                single = arrivals[at].call != segment.BATCH
-                acks[at] = segment.without_reused(acks[at], [number - first for number in theirs], single)
+            theirs = slice(bisect_left(reused, first), bisect_left(reused, first + count))
+            if numbers := [number - first for number in reused[theirs]]:
+                acks[at] = without_reused(acks[at], numbers, event_ids[theirs])
             first += count
         self._datagrams_refused += len(reused) - bisect_left(reused, first)
 
-    def _tell_reused(self, taken: Batch | Plain, reused: list[int], received_at: int) -> None:
+    def _tell_reused(self, event_ids: list[str], received_at: int) -> None:
         """Tell the operator, but not of every one."""
-        self._refused[errors.EVENT_ID_REUSED] += len(reused)
+        self._refused[errors.EVENT_ID_REUSED] += len(event_ids)
         if received_at >= self._reused_told_next:
             self._reused_told_next = received_at + REUSED_TOLD_EVERY_MS
-            of = reused[0]
-            event_id = taken.event_id(of) if isinstance(taken, Plain) else str(taken.event_keys[KEYS * of + 1])
             count = self._refused[errors.EVENT_ID_REUSED]
             log.warning(
                 "refused an event whose id another one had: %.100r (%s, %d since the start)",
-                event_id,
+                event_ids[0],
                 errors.EVENT_ID_REUSED,
                 count,
             )
@@ -278,40 +278,49 @@ class Accept:
         try:
             return self._read_request(arrival, batch, received_at)
         except Exception:
-            log.exception("reading a request of %d bytes for %s failed", len(arrival.body), arrival.call)
+            log.exception("reading a request of %d bytes for %s failed", len(arrival.body), arrival.asked.call)
             batch.cut(before)
             self._refused[errors.INTERNAL] += 1
             return Ack(0, [], FAULT, 0)
 
     def _read_request(self, arrival: Arrival, batch: Batch, received_at: int) -> Ack:
-        decoded = segment.decode(arrival.body, arrival.call)
+        decoded = arrival.dialect.decode(arrival.body, arrival.asked)
         if isinstance(decoded, Refusal):
             self._refused[decoded.code] += 1
             return Ack(0, [], decoded, 0)
+        if isinstance(decoded, Reply):
+            return Ack(0, [], None, 0, decoded)
         key = arrival.key
         if key is None:
-            opened = self._keys.open(decoded.write_key or "")
+            opened = self._keys.open(decoded.write_key or "", arrival.asked.origin)
             if isinstance(opened, Refusal):
                 self._refused[opened.code] += 1
-                return Ack(0, [], opened, 0)
+                return Ack(0, [], opened, 0, decoded)
             key = opened
         before = batch.length
         self._repeated += len(bytes(decoded.context)) * len(decoded.messages)
-        refused = segment.read(
+        if arrival.dialect is not segment:
+            self._repeated += made_bytes(decoded)
+        refused = self._read_messages(decoded, batch, key, "http", received_at)
+        for refusal in refused:
+            self._refused[refusal.code] += 1
+        accepted = batch.length - before
+        failed = refused[0] if refused and not accepted else None
+        return Ack(accepted, refused, failed, 0, decoded)
+
+    def _read_messages(
+        self, decoded: Decoded, batch: Batch, key: WriteKey, transport: str, received_at: int
+    ) -> list[Refusal]:
+        return read(
             decoded,
             batch,
             project=key.project,
             secret=key.secret,
             received_at=received_at,
-            transport="http",
+            transport=transport,
             clock=clock,
             mint=self._mint,
         )
-        for refusal in refused:
-            self._refused[refusal.code] += 1
-        accepted = batch.length - before
-        failed = refused[0] if refused and not accepted else None
-        return Ack(accepted, refused, failed, 0)
 
     def _read_datagrams(self, lines: bytes, batch: Batch, received_at: int) -> None:
         before = batch.length
@@ -330,20 +339,11 @@ class Accept:
             for refusal in refused:
                 self._refused[refusal.code] += 1
 
-    def _read_run(self, decoded: segment.Decoded, batch: Batch, received_at: int) -> list[Refusal]:
+    def _read_run(self, decoded: Decoded, batch: Batch, received_at: int) -> list[Refusal]:
         key = self._keys.open(decoded.write_key or "")
         if isinstance(key, Refusal):
             return [key] * len(decoded.messages)
-        return segment.read(
-            decoded,
-            batch,
-            project=key.project,
-            secret=key.secret,
-            received_at=received_at,
-            transport="udp",
-            clock=clock,
-            mint=self._mint,
-        )
+        return self._read_messages(decoded, batch, key, "udp", received_at)
 
     def _keep_batch(self, batch: Batch, received_at: int) -> tuple[int, list[int]]:
         """Actors, duplicates, links, journal.
@@ -492,6 +492,10 @@ def _link_row(kind: int, link: rules.Logged, call: Call) -> LinkRow:
         rules.RULES_VERSION, call.occurred_at, call.received_at, call.original_at, call.time_note, call.event_id,
         call.transport, call.platform,
     )  # fmt: skip
+
+
+def _event_id(taken: Batch | Plain, index: int) -> str:
+    return taken.event_id(index) if isinstance(taken, Plain) else str(taken.event_keys[KEYS * index + 1])
 
 
 def _half(parts: list[object]) -> int:

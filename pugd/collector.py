@@ -6,7 +6,7 @@ beginning does it ask the keeper for the link log.
 
 While it recovers, in a thread, the edge says so to who asks for its health, and lets events wait.
 
-Accepting is synchronous: the edge hands over a wake-up (`Reception.handle`), accept.py takes it, and the answers wait
+Accepting is synchronous: the edge hands over a wake-up (reception.py), accept.py takes it, and the answers wait
 in the edge for the flush. Beside it run slow clocks: keys, snapshot, deletion of what is stored. What the console asks
 by hand (`explain`, `unlink`, `merge`) is judged and appended in one step too, and answered once it is flushed.
 """
@@ -28,27 +28,23 @@ import trio
 from msgspec import Meta, Struct
 
 from pugd import commands, errors
-from pugd.accept import TOGETHER_BYTES_MAX, Accept, AcceptStatistics, Arrival
+from pugd.accept import TOGETHER_BYTES_MAX, Accept, AcceptStatistics
 from pugd.config import Config
 from pugd.data import DataDirectory, Origin, write_parts
-from pugd.dialects import segment
-from pugd.edge import gate, routes
-from pugd.edge.connection import Request
-from pugd.edge.head import Head
+from pugd.dialects.message import ID_BYTES_MAX
+from pugd.edge import gate
 from pugd.edge.health import JOURNAL_FULL, Health
 from pugd.edge.heap import keep_freed_memory
 from pugd.edge.http import Bounds, Edge, EdgeStatistics
-from pugd.edge.inflate import inflate
-from pugd.edge.response import Refused, refusal_response, response, retry_after_s, status_of
-from pugd.edge.udp import Datagrams
 from pugd.errors import JournalError, JournalFullError
 from pugd.identity import duplicates, remembered, rules, snapshot
 from pugd.identity.duplicates import RecentIds, RecentIdsStatistics
 from pugd.identity.graph import Graph, GraphStatistics
 from pugd.journal.reader import Reader
 from pugd.journal.writer import Writer, WriterStatistics
-from pugd.model import LINK, Ack, KeyFile, LinkRow, Refusal, WriteKey
+from pugd.model import LINK, KeyFile, LinkRow
 from pugd.process import Sockets, Status
+from pugd.reception import Reception, refuse
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +60,6 @@ KEPT_BYTES = 512 * 1024 * 1024
 EARLY_WAIT_S = 10.0
 """How long events that come while the collector recovers wait for it: longer than a usual start, shorter than clients
 wait for an answer."""
-EARLY_BYTES_MAX = 64 * 1024 * 1024
-"""Bodies that wait so."""
-
-SUCCESS = response(200, b'{"success":true}')
-HEALTH = ("live", "ready")
 
 
 class CollectorStatistics(Struct, frozen=True):
@@ -79,144 +70,6 @@ class CollectorStatistics(Struct, frozen=True):
     graph: GraphStatistics
     recent: RecentIdsStatistics
     journal: WriterStatistics
-
-
-class _Note(Struct, gc=False):
-    """What was worked out of a request's head; kept with it, since clients send the same head again and again."""
-
-    generation: int
-    """Of the gate's keys."""
-    call: str
-    key: WriteKey | None
-    answer: bytes | None
-    """The answer, where the head alone decides it."""
-    health: str
-    """'live' | 'ready' | ''."""
-
-
-class Reception:
-    """Between the edge and accept.py: routes, keys and bodies on the way in, answers on the way out.
-
-    Until it is opened, while the collector recovers, it tells its health and lets all else wait; what would be too
-    much, or has waited too long, is told to come again.
-    """
-
-    def __init__(self, doors: gate.Gate, health: Health, body_bytes_max: int) -> None:
-        self._accept: Accept | None = None
-        self._gate = doors
-        self._health = health
-        self._body_bytes_max = body_bytes_max
-        self._early: list[Request] = []
-        self._early_bytes_left = EARLY_BYTES_MAX
-
-    def open(self, accept: Accept) -> None:
-        """From now on events go to `accept`, those first that came early. raises JournalError"""
-        self._accept = accept
-        early, self._early = self._early, []
-        self.handle(early, None, time.time_ns() // 1_000_000)
-
-    def lose_patience(self) -> None:
-        """Tell who waits, and who comes before it is opened, to come again."""
-        early, self._early, self._early_bytes_left = self._early, [], 0
-        for request in early:
-            request.answer(_come_again())
-
-    def _hold(self, requests: list[Request]) -> None:
-        for request in requests:
-            route = routes.find(request.head)
-            if isinstance(route, routes.Route) and route.handler in HEALTH:
-                request.answer(self._healthy(route.handler))
-            elif len(request.body) < self._early_bytes_left:
-                self._early_bytes_left -= len(request.body)
-                self._early.append(request)
-            else:
-                request.answer(_come_again())
-
-    def _healthy(self, asked: str) -> bytes:
-        return response(*(self._health.live() if asked == "live" else self._health.readiness()))
-
-    def handle(self, requests: list[Request], datagrams: Datagrams | None, received_at: int) -> None:
-        """Take a wake-up. raises JournalError where the disk has failed"""
-        if self._accept is None:
-            self._hold(requests)
-            return
-        arrivals: list[Arrival] = []
-        senders: list[Request] = []
-        inflated_bytes = 0
-        generation = self._gate.generation
-        for request in requests:
-            head = request.head
-            note = head.note
-            if type(note) is not _Note or note.generation != generation:
-                note = head.note = self._judge(head)
-            if note.answer is not None:
-                request.answer(note.answer)
-                continue
-            if note.health:
-                request.answer(self._healthy(note.health))
-                continue
-            body = request.body
-            if head.content_encoding is not None or body[:2] == b"\x1f\x8b":
-                inflated = inflate(body, head.content_encoding, self._body_bytes_max)
-                if isinstance(inflated, Refused):
-                    request.answer(inflated.response())
-                    continue
-                body = inflated
-                inflated_bytes += len(body)
-            arrivals.append(Arrival(note.call, body, note.key))
-            senders.append(request)
-            if inflated_bytes > TOGETHER_BYTES_MAX:
-                # A wake-up's bodies are bounded as they came, not as they inflate: the rest waits until these are gone.
-                self._take(arrivals, senders, b"", 0, received_at)
-                arrivals, senders, inflated_bytes = [], [], 0
-        lines, number = (datagrams.data, len(datagrams)) if datagrams is not None else (b"", 0)
-        if arrivals or lines:
-            self._take(arrivals, senders, lines, number, received_at)
-
-    def _take(
-        self, arrivals: list[Arrival], senders: list[Request], lines: bytes, number: int, received_at: int
-    ) -> None:
-        assert self._accept is not None
-        acks = self._accept.take(arrivals, lines, number, received_at)
-        full = False
-        for request, ack in zip(senders, acks, strict=True):
-            if ack.failed is None:
-                answer = response(200, segment.success(ack)) if ack.refused else SUCCESS
-                if ack.position:
-                    request.answer_when_flushed(ack.position, answer)
-                else:
-                    request.answer(answer)
-            else:
-                status = status_of(ack.failed.code)
-                full = full or status == 503
-                request.answer(_failure(status, segment.failure(ack)))
-        if full:
-            self._health.say(JOURNAL_FULL, "the journal is full or its disk nearly so")
-
-    def _judge(self, head: Head) -> _Note:
-        """What a head says: where it goes and who sends it."""
-        generation = self._gate.generation
-        route = routes.find(head)
-        if isinstance(route, bytes):
-            return _Note(generation, "", None, route, "")
-        if isinstance(route, Refused):
-            return _Note(generation, "", None, route.response(), "")
-        if route.handler in HEALTH:
-            return _Note(generation, "", None, None, route.handler)
-        key = self._gate.key_of(head.authorization, head.query)
-        if isinstance(key, Refusal):
-            return _Note(generation, "", None, refusal_response(status_of(key.code), key), "")
-        return _Note(generation, route.call, key, None, "")
-
-
-def _come_again() -> bytes:
-    words = Refusal(errors.UNAVAILABLE, "pugd is starting: send it again in a moment.")
-    return _failure(503, segment.failure(Ack(0, [], words, 0)))
-
-
-def _failure(status: int, body: bytes) -> bytes:
-    headers = [("Retry-After", str(retry_after_s()))] if status == 503 else []
-    return response(status, body, headers=headers)
 
 
 def mint(origin: Origin) -> Iterator[str]:
@@ -275,6 +128,7 @@ class Collector:
                 flushed_fd=writer.event_fd,
                 take_flushed=writer.take_flushed,
                 handle=reception.handle,
+                refuse=refuse,
                 bounds=Bounds(
                     head_bytes_max=config.head_bytes_max,
                     body_bytes_max=config.body_bytes_max,
@@ -611,8 +465,8 @@ def _arguments(asked: Mapping[str, Any], type_: type[Arguments]) -> Arguments:
     for name, text in (("a", given.a), ("b", given.b)):
         if not text and not (name == "b" and type_ is _Unlink):
             raise commands.CommandError(f"{name} is missing: name an id", errors.MISSING_FIELD)
-        if len(text.encode()) > segment.ID_BYTES_MAX:
-            raise commands.CommandError(f"{name} is longer than {segment.ID_BYTES_MAX} bytes", errors.INVALID_ID)
+        if len(text.encode()) > ID_BYTES_MAX:
+            raise commands.CommandError(f"{name} is longer than {ID_BYTES_MAX} bytes", errors.INVALID_ID)
     return given
 
 

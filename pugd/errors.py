@@ -37,6 +37,23 @@ SELF_LINK: Final = "self_link"
 UNKNOWN_ID: Final = "unknown_id"
 NOT_LINKED: Final = "not_linked"
 
+_STATUS_OF: Final = {
+    INVALID_KEY: 401,
+    FORBIDDEN: 403,
+    NOT_FOUND: 404,
+    METHOD_NOT_ALLOWED: 405,
+    TIMEOUT: 408,
+    TOO_LARGE: 413,
+    UNSUPPORTED_ENCODING: 415,
+    UNAVAILABLE: 503,
+    INTERNAL: 500,
+}
+
+
+def status_of(code: str) -> int:
+    """The status, in HTTP's own words, of a request that was refused as a whole."""
+    return _STATUS_OF.get(code, 400)
+
 
 class PugdError(Exception):
     """The world failed us: what was tried, on what, and what mends it."""

@@ -152,6 +152,8 @@ class Refusal(msgspec.Struct, frozen=True):
     """A path such as `batch[3].userId`."""
     index: int | None = None
     """Of the event in its batch."""
+    event_id: str | None = None
+    """The event's own, where it gave one."""
 
 
 class Call(msgspec.Struct, gc=False):
@@ -241,6 +243,8 @@ class Ack(msgspec.Struct, gc=False):
     """The whole request was not taken, and why."""
     position: int
     """Of the journal; 0: nothing to wait for."""
+    of: object = None
+    """What its dialect keeps of the request, to answer it (dialects/message.py)."""
 
 
 class Project(msgspec.Struct, frozen=True):

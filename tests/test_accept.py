@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from pugd import accept, errors
 from pugd.accept import Accept, Arrival
-from pugd.dialects import segment
+from pugd.dialects import message
+from pugd.dialects.dialect import Asked
+from pugd.dialects.message import Decoded
 from pugd.edge.gate import Gate, hashed
 from pugd.identity import rules, snapshot
 from pugd.identity.duplicates import RecentIds
@@ -77,7 +79,7 @@ class World:
         )
 
     def send(self, *bodies: Any, call: str = "batch", key: WriteKey | None = PUBLIC) -> list[Ack]:
-        arrivals = [Arrival(call, json.dumps(body).encode(), key) for body in bodies]
+        arrivals = [Arrival(Asked(call), json.dumps(body).encode(), key) for body in bodies]
         return self.accept.take(arrivals, b"", 0, NOW)
 
     def udp(self, *messages: Any) -> None:
@@ -324,7 +326,7 @@ def test_a_body_of_very_many_small_events_is_taken(tmp_path: Path) -> None:
     world = World(tmp_path, pending_bytes_max=256 << 20)
     try:
         body = b'{"batch":[' + b",".join([b'{"type":"track","event":"e","userId":1}'] * 400_000) + b"]}"
-        [ack] = world.accept.take([Arrival("batch", body, PUBLIC)], b"", 0, NOW)
+        [ack] = world.accept.take([Arrival(Asked("batch"), body, PUBLIC)], b"", 0, NOW)
         assert (ack.accepted, ack.failed) == (400_000, None)
         assert world.writer.statistics().rows == 400_001
     finally:
@@ -385,16 +387,17 @@ def test_without_room_nothing_is_taken_and_nothing_remembered(tmp_path: Path) ->
 
 
 def test_a_fault_of_ours_refuses_its_request_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = segment.read
+    whole = message.read
 
-    def faulty(decoded: segment.Decoded, batch: Batch, **more: Any) -> Any:
+    def faulty(decoded: Decoded, batch: Batch, **more: Any) -> Any:
+        poisoned = any(message.event == "poison" for message in decoded.messages)
         refused = whole(decoded, batch, **more)
-        if any(message.event == "poison" for message in decoded.messages):
+        if poisoned:
             batch.ids.append("half")
             raise RuntimeError("poison")
         return refused
 
-    monkeypatch.setattr("pugd.dialects.segment.read", faulty)
+    monkeypatch.setattr("pugd.accept.read", faulty)
     page = {"type": "page", "messageId": "p", "anonymousId": "a"}
     poison = [page, track("x"), {"type": "alias", "userId": "u", "previousId": "a"}, track("y", "poison")]
     acks = world.send({"batch": [page | {"messageId": "1"}]}, {"batch": poison}, {"batch": [page | {"messageId": "2"}]})

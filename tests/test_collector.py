@@ -98,7 +98,7 @@ async def test_events_wait_while_it_starts_and_health_says_so(
     await trio.sleep(0.2)
     assert answers == []
 
-    monkeypatch.setattr("pugd.collector.EARLY_BYTES_MAX", 0)
+    monkeypatch.setattr("pugd.reception.EARLY_BYTES_MAX", 0)
     other = Running(tmp_path / "other")
     other.directory.keys.unlink()
     nursery.start_soon(other.collector.run)

@@ -17,9 +17,10 @@ from pugd import config, errors, model, question
 from pugd.answer import AnswerStatistics
 from pugd.collector import CollectorStatistics
 from pugd.data import DataDirectory
+from pugd.dialects.known import DIALECTS
 from pugd.drain import DrainStatistics
 from pugd.edge import routes
-from pugd.edge.response import status_of
+from pugd.errors import status_of
 from pugd.store.clickhouse import StoreStatistics
 from pugd.web import metrics
 from pugd.web.app import _Safe, console
@@ -58,7 +59,9 @@ def application() -> Starlette:
 
 
 def test_every_path_that_takes_events_is_documented_and_the_reverse() -> None:
-    there = {("POST", path) for path, route in routes.ROUTES.items() if route.handler == "segment"}
+    there = {
+        (method, path) for path, route in routes.ROUTES.items() if route.handler in DIALECTS for method in route.methods
+    }
     assert documented(section(HTTP, "## Sending events")) == there
 
 
@@ -75,7 +78,7 @@ def test_every_path_of_the_console_is_documented_and_the_reverse() -> None:
 
 
 def test_health_of_the_collector_is_documented() -> None:
-    there = {path for path, route in routes.ROUTES.items() if "GET" in route.methods}
+    there = {path for path, route in routes.ROUTES.items() if route.handler not in DIALECTS}
     both = {row[0].strip("`").partition(" ")[2] for row in table_rows(section(HTTP, "## Health and metrics")) if
             row[1] == "both"}  # fmt: skip
     assert both == there

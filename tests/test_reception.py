@@ -9,11 +9,11 @@ from typing import Any, cast
 from running_edge import Running, running
 
 from pugd.accept import TOGETHER_BYTES_MAX, Accept, Arrival
-from pugd.collector import Reception
 from pugd.edge.connection import Request
 from pugd.edge.gate import Gate
 from pugd.edge.health import Health
 from pugd.model import Ack, WriteKey
+from pugd.reception import Reception
 
 
 class Counting:

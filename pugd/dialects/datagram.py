@@ -11,14 +11,16 @@ from __future__ import annotations
 import msgspec
 
 from pugd import errors
-from pugd.dialects import segment, storable
+from pugd.dialects import salvage, storable
+from pugd.dialects.message import Decoded, Message
 from pugd.model import Refusal
 
-_messages = msgspec.json.Decoder(list[segment.Message])
+_message = msgspec.json.Decoder(Message)
+_messages = msgspec.json.Decoder(list[Message])
 _values = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def decode(lines: bytes) -> list[segment.Decoded | Refusal]:
+def decode(lines: bytes) -> list[Decoded | Refusal]:
     """Read datagrams put end to end, each ended by a line feed.
 
     returns  a Decoded for each run of events with the same write key; a Refusal for each line that is none
@@ -43,11 +45,11 @@ def _lengths(array: bytes) -> list[int]:
     return list(map(len, _values.decode(array)))
 
 
-def _by_key(messages: list[segment.Message]) -> list[segment.Decoded | Refusal]:
+def _by_key(messages: list[Message]) -> list[Decoded | Refusal]:
     key = messages[0].writeKey
     if all(message.writeKey == key for message in messages):
         return [_decoded(messages)]
-    runs: list[segment.Decoded | Refusal] = []
+    runs: list[Decoded | Refusal] = []
     begin = 0
     for at in range(1, len(messages) + 1):
         if at == len(messages) or messages[at].writeKey != messages[begin].writeKey:
@@ -56,16 +58,23 @@ def _by_key(messages: list[segment.Message]) -> list[segment.Decoded | Refusal]:
     return runs
 
 
-def _line(line: bytes) -> segment.Decoded | Refusal:
-    decoded = segment.decode(line, "")
-    return decoded if isinstance(decoded, Refusal) else _decoded(decoded.messages)
+def _line(line: bytes) -> Decoded | Refusal:
+    line, wrong = salvage.checked(line)
+    if wrong is not None:
+        return wrong
+    try:
+        return _decoded([_message.decode(line)])
+    except msgspec.ValidationError as error:
+        return salvage.wrong_type(error)
+    except msgspec.DecodeError as error:
+        return salvage.unreadable(error)
 
 
-def _decoded(messages: list[segment.Message]) -> segment.Decoded | Refusal:
+def _decoded(messages: list[Message]) -> Decoded | Refusal:
     key = messages[0].writeKey
     if key is None:
         return Refusal(errors.INVALID_KEY, "writeKey is missing: each event of a datagram carries its own.", "writeKey")
     for message in messages:
         if message.type is None:
             message.type = "track"
-    return segment.Decoded(messages, key, None, segment.NOTHING, None, [], single=False)
+    return Decoded(messages, key)

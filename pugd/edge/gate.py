@@ -1,8 +1,8 @@
 """Who sends: a write key → the project it opens, or a Refusal.
 
-A key comes as the user name of `Authorization: Basic`, as `?writeKey=`, or in the body, in this order; the last is the
-dialect's to find. Public keys are looked up as they are. Secret ones (`prv_…`) are kept hashed, so the
-look-up hashes what was given: a table read by others opens nothing.
+Where in a head a key may stand is the route's to say (`Ways`), such as the user name of `Authorization: Basic` and
+`?writeKey=`, in this order; in a body it is the dialect's to find. Public keys are looked up as they are. Secret ones
+(`prv_…`) are kept hashed, so the look-up hashes what was given: a table read by others opens nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import base64
 import binascii
 import hashlib
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
+from msgspec import Struct
+
+from pugd.edge.form import field
 from pugd.errors import INVALID_KEY
 from pugd.model import Refusal, WriteKey
 
@@ -21,7 +23,8 @@ KEY_BYTES_MAX: Final = 512
 
 MISSING: Final = Refusal(
     INVALID_KEY,
-    "no write key: send it as the user name of Basic authorization, as writeKey in the body, or as ?writeKey=",
+    "no write key: send it where your client library does, such as the user name of Basic authorization, or writeKey "
+    "in the body",
 )
 UNKNOWN: Final = Refusal(
     INVALID_KEY, "unknown write key: take one of those that `pugd keys list` shows as in force; a read key only asks"
@@ -33,27 +36,44 @@ def hashed(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def key_in_authorization(authorization: bytes) -> str | None:
-    """The user name of Basic credentials; a missing colon is put up with. None: not Basic, or not readable."""
+class Ways(Struct, frozen=True):
+    """Where in a head a key may stand."""
+
+    basic: bool = False
+    """The user name of `Authorization: Basic`."""
+    bearer: bool = False
+    """`Authorization: Bearer`."""
+    api_key: bool = False
+    """`X-Api-Key`."""
+    query: tuple[bytes, ...] = ()
+    """Names in the query."""
+
+
+SEGMENT: Final = Ways(basic=True, query=(b"writeKey",))
+
+
+def key_in_authorization(authorization: bytes, ways: Ways = SEGMENT) -> str | None:
+    """The user name of Basic credentials, where a missing colon is put up with, or a Bearer token. None: neither, or
+    not readable."""
     scheme, _, credentials = authorization.partition(b" ")
-    if scheme.lower() != b"basic":
-        return None
-    credentials = credentials.strip()
+    scheme, credentials = scheme.lower(), credentials.strip()
     try:
-        plain = base64.b64decode(credentials + b"=" * (-len(credentials) % 4), validate=True)
-        return plain.partition(b":")[0].decode()
+        if scheme == b"bearer" and ways.bearer:
+            return credentials.decode()
+        if scheme == b"basic" and ways.basic:
+            plain = base64.b64decode(credentials + b"=" * (-len(credentials) % 4), validate=True)
+            return plain.partition(b":")[0].decode()
     except (binascii.Error, ValueError):
-        return None
+        pass
+    return None
 
 
-def key_in_query(query: bytes) -> str | None:
-    """The value of `writeKey=` in a query string; None if it has none."""
-    if b"writeKey=" not in query:
-        return None
-    for pair in query.split(b"&"):
-        name, _, value = pair.partition(b"=")
-        if name == b"writeKey":
-            return unquote_to_bytes(value.replace(b"+", b" ")).decode("utf-8", "replace")
+def key_in_query(query: bytes, names: tuple[bytes, ...] = SEGMENT.query) -> str | None:
+    """The value of the first of these names that the query has; None if it has none."""
+    for name in names:
+        key = field(query, name)
+        if key is not None:
+            return key
     return None
 
 
@@ -65,7 +85,7 @@ class Gate:
 
     def __init__(self, keys: dict[str, WriteKey]) -> None:
         self._keys = keys
-        self._opened: dict[bytes, WriteKey] = {}
+        self._opened: dict[tuple[bytes, Ways], WriteKey] = {}
         self.generation = 0
         """Goes up with every `replace`: what was worked out of an older one no longer holds."""
 
@@ -75,8 +95,13 @@ class Gate:
         self._opened = {}
         self.generation += 1
 
-    def open(self, key: str) -> WriteKey | Refusal:
-        """What `key` opens. cost  one look-up, and a SHA-256 for a secret key"""
+    def open(self, key: str, origin: bytes | None = None) -> WriteKey | Refusal:
+        """What `key` opens for who sends from `origin` (a browser's word; None: no browser).
+
+        Every key passes here, whether it stood in a head or in a body: what else may be asked of a key and of who sends
+        with it is asked here.
+        cost     one look-up, and a SHA-256 for a secret key
+        """
         if not key:
             return MISSING
         if len(key) > KEY_BYTES_MAX:
@@ -86,20 +111,29 @@ class Gate:
             return UNKNOWN
         return found
 
-    def key_of(self, authorization: bytes | None, query: bytes) -> WriteKey | Refusal | None:
+    def key_of(
+        self,
+        authorization: bytes | None,
+        query: bytes,
+        ways: Ways = SEGMENT,
+        api_key: bytes | None = None,
+        origin: bytes | None = None,
+    ) -> WriteKey | Refusal | None:
         """What the key of a request's head opens; None where the head has none and the body must."""
         if authorization is not None:
-            opened = self._opened.get(authorization)
+            opened = self._opened.get((authorization, ways)) if origin is None else None
             if opened is not None:
                 return opened
-            key = key_in_authorization(authorization)
+            key = key_in_authorization(authorization, ways)
             if key:
-                found = self.open(key)
-                if isinstance(found, WriteKey) and len(self._opened) < self.CACHED_COUNT_MAX:
-                    self._opened[authorization] = found
+                found = self.open(key, origin)
+                if isinstance(found, WriteKey) and origin is None and len(self._opened) < self.CACHED_COUNT_MAX:
+                    self._opened[authorization, ways] = found
                 return found
+        if api_key and ways.api_key:
+            return self.open(api_key.decode("utf-8", "replace"), origin)
         if query:
-            key = key_in_query(query)
+            key = key_in_query(query, ways.query)
             if key is not None:
-                return self.open(key)
+                return self.open(key, origin)
         return None

@@ -40,20 +40,26 @@ _ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)(/[^?]*)?(?:\?(.*))?", re.IGNO
 _ONCE: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"authorization", b"origin", b"content-type"}
 )
-_WANTED: Final = _ONCE | {
-    b"access-control-request-headers",
-    b"access-control-request-method",
-    b"connection",
-    b"content-encoding",
-    b"expect",
-    b"sec-fetch-mode",
-    b"sec-fetch-site",
-    b"user-agent",
-    b"x-api-key",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-proto",
-}
+_MORE: Final = frozenset({b"posthog-request-timestamp"})
+"""Headers that one dialect alone wants."""
+_WANTED: Final = (
+    _ONCE
+    | _MORE
+    | {
+        b"access-control-request-headers",
+        b"access-control-request-method",
+        b"connection",
+        b"content-encoding",
+        b"expect",
+        b"sec-fetch-mode",
+        b"sec-fetch-site",
+        b"user-agent",
+        b"x-api-key",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+    }
+)
 _UNWANTED: Final = (
     *(b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"cookie", b"dnt", b"pragma", b"priority"),
     *(b"referer", b"sec-ch-ua", b"sec-ch-ua-mobile", b"sec-ch-ua-platform", b"sec-fetch-dest", b"x-retry-count"),
@@ -95,6 +101,8 @@ class Head(msgspec.Struct, gc=False, eq=False):
     forwarded_for: bytes | None
     forwarded_host: bytes | None
     forwarded_proto: bytes | None
+    more: dict[bytes, bytes] = {}
+    """What one dialect alone wants, by lower-case name."""
     note: object = None
     """None until whoever handles the request leaves here what it worked out of this head: its route, its key. Nothing
     that refers back to the head."""
@@ -225,6 +233,7 @@ def parse(raw: bytes) -> Head | Refused:
         get(b"x-forwarded-for"),
         get(b"x-forwarded-host"),
         get(b"x-forwarded-proto"),
+        {name: headers[name] for name in _MORE & headers.keys()},
     )
 
 

@@ -116,6 +116,7 @@ class Edge:
     listeners     bound and listening; datagrams: bound, or None. Their owner closes them.
     flushed_fd    readable when the journal flushed more, or failed; then
     take_flushed  returns the flushed position, or raises, which ends `run` after every held request was told 503
+    refuse        the answer to what the edge refuses by itself, where its head was whole
     handle        (requests, datagrams, received_at in ms): once a wake-up, when there is any
     """
 
@@ -127,6 +128,7 @@ class Edge:
         flushed_fd: int,
         take_flushed: Callable[[], int],
         handle: Callable[[list[Request], Datagrams | None, int], None],
+        refuse: Callable[[Refused, Head | None], bytes] = lambda why, _: why.response(),
         bounds: Bounds | None = None,
     ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
@@ -140,6 +142,7 @@ class Edge:
         self._flushed_fd = flushed_fd
         self._take_flushed = take_flushed
         self._handle = handle
+        self._refusal = refuse
         self._bounds = bounds or Bounds()
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
@@ -225,12 +228,12 @@ class Edge:
 
     def fail_unacked(self) -> int:
         """Answer 503 to every request that waits for a flush, now. returns  how many those were"""
-        answer = refused(503, UNAVAILABLE, "the event could not be kept; send it again later").response()
+        why = refused(503, UNAVAILABLE, "the event could not be kept; send it again later")
         count = 0
         for held in self._held.values():
             for request in held:
                 count += 1
-                request.answer(answer)
+                request.answer(self._refusal(why, request.head))
         self._held.clear()
         self._held_order.clear()
         self.send_answers()
@@ -601,7 +604,7 @@ class Edge:
         connection.read_deadline = math.inf
         connection.deadline = self._now + self._bounds.answer_s
         connection.last = connection.linger = True
-        answer = why.response()
+        answer = self._refusal(why, head)
         if head is not None and head.extra:
             answer = spliced(answer, head.extra)
         if head is None or head.keep_alive:
@@ -749,10 +752,10 @@ class Edge:
             self._close(connection)
         elif connection.queue and connection.deadline <= now:
             self._timeouts += 1
-            answer = refused(503, UNAVAILABLE, "no answer in time; send it again later")
+            why = refused(503, UNAVAILABLE, "no answer in time; send it again later")
             for request in connection.queue:
                 if request.response is None:
-                    request.answer(answer.response())
+                    request.answer(self._refusal(why, request.head))
             connection.last = connection.linger = True
             connection.deadline = now + bounds.answer_s
             self._watch(connection, connection.mask & ~_IN)

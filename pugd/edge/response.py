@@ -17,18 +17,7 @@ from typing import Final
 
 import msgspec
 
-from pugd.errors import (
-    FORBIDDEN,
-    INTERNAL,
-    INVALID_KEY,
-    INVALID_REQUEST,
-    METHOD_NOT_ALLOWED,
-    NOT_FOUND,
-    TIMEOUT,
-    TOO_LARGE,
-    UNAVAILABLE,
-    UNSUPPORTED_ENCODING,
-)
+from pugd.errors import INVALID_REQUEST
 from pugd.model import Refusal
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -36,17 +25,6 @@ RETRY_AFTER_S: Final = 2
 """The least a refused client is told to wait; the most is three times that, so that not all come back at once."""
 
 _PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
-_STATUS_OF: Final = {
-    INVALID_KEY: 401,
-    FORBIDDEN: 403,
-    NOT_FOUND: 404,
-    METHOD_NOT_ALLOWED: 405,
-    TIMEOUT: 408,
-    TOO_LARGE: 413,
-    UNSUPPORTED_ENCODING: 415,
-    UNAVAILABLE: 503,
-    INTERNAL: 500,
-}
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -69,11 +47,6 @@ def refused(status: int, code: str, message: str, field: str | None = None) -> R
 def invalid(message: str, status: int = 400) -> Refused:
     """What is not HTTP as RFC 9112 writes it, or beyond a bound."""
     return refused(status, INVALID_REQUEST, message)
-
-
-def status_of(code: str) -> int:
-    """The status that a refusal of a whole request is answered with."""
-    return _STATUS_OF.get(code, 400)
 
 
 def response(

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from pugd.edge.form import unquoted
+from pugd.edge.gate import SEGMENT, Ways
 from pugd.edge.head import Head
 from pugd.edge.response import Refused, response
 from pugd.errors import METHOD_NOT_ALLOWED, NOT_FOUND
@@ -25,48 +27,84 @@ class Route(msgspec.Struct, frozen=True):
     """Where a path leads."""
 
     handler: str
-    """`segment` takes events in that dialect; `live` and `ready` are health."""
+    """The dialect that it speaks; `live` and `ready` are health."""
     call: str = ""
     """What the path says of the body: `track`, …, or `batch`; empty where the body says it itself."""
     methods: tuple[str, ...] = ("POST",)
+    ways: Ways = Ways()
+    """Where the head may hold the write key."""
+    others: tuple[str, ...] = ()
+    """Dialects that use the same path: where a body speaks one of them, it is theirs (dialects/known.py)."""
+    asks: bool = False
+    """Nothing is sent here: a client asks for its settings, with whatever key."""
 
 
-def _routes() -> dict[str, Route]:
-    table = {
-        f"/v1/{call}": Route("segment", call) for call in ("track", "identify", "alias", "page", "screen", "group")
-    }
+Table = dict[str, Route]
+
+
+def _segment() -> Table:
+    calls = ("track", "identify", "alias", "page", "screen", "group")
     short = {"t": "track", "i": "identify", "a": "alias", "p": "page", "s": "screen", "g": "group", "b": "batch"}
-    table["/v1/batch"] = Route("segment", "batch")
-    table["/v1/import"] = Route("segment", "batch")
-    table |= {f"/v1/{letter}": Route("segment", call) for letter, call in short.items()}
+    paths = {**{call: call for call in calls}, **short, "batch": "batch", "import": "batch"}
+    table = {f"/v1/{path}": Route("segment", call, ways=SEGMENT) for path, call in paths.items()}
+    table["/beacon/v1/batch"] = Route("segment", "batch", ways=SEGMENT)
+    table["/v1/projects/*/settings"] = Route("segment", "settings", ("GET",), asks=True)
+    return table
+
+
+def _routes() -> Table:
+    """Each dialect its table; a star stands for one part of a path, such as a write key."""
+    table = _segment()
     table["/health/live"] = Route("live", methods=("GET", "HEAD"))
     table["/health/ready"] = Route("ready", methods=("GET", "HEAD"))
     return table
 
 
 ROUTES: Final = _routes()
+_STARRED: Final = [(path.partition("*"), route) for path, route in ROUTES.items() if "*" in path]
 _EXISTS: Final = ", ".join(path for path in ROUTES if len(path.rpartition("/")[2]) > 1)
 
 
-def find(head: Head) -> Route | Refused | bytes:
-    """returns  the Route; or the answer itself: a Refused (404, 405), or the bytes that grant a preflight
+class Found(msgspec.Struct, frozen=True):
+    """A route, and what its path holds in the place of its star."""
+
+    route: Route
+    part: str = ""
+
+
+def look_up(path: str) -> Found | None:
+    """Who has this path, whatever the method."""
+    route = ROUTES.get(path)
+    if route is not None and "*" not in path:
+        return Found(route)
+    path = path.rstrip("/") or "/"
+    route = ROUTES.get(path)
+    if route is not None and "*" not in path:
+        return Found(route)
+    for (before, _, after), starred in _STARRED:
+        part = path[len(before) : len(path) - len(after)]
+        if path.startswith(before) and path.endswith(after) and part and "/" not in part:
+            return Found(starred, unquoted(part.encode()).decode("utf-8", "replace"))
+    return None
+
+
+def find(head: Head) -> Found | Refused | bytes:
+    """returns  the route; or the answer itself: a Refused (404, 405), or the bytes that grant a preflight
 
     cost  a look-up; keep it in `head.note` where even that is too much
     """
-    path = head.path
-    route = ROUTES.get(path)
-    if route is None:
-        route = ROUTES.get(path.rstrip("/") or "/")
-        if route is None:
-            return Refused(
-                404,
-                Refusal(
-                    NOT_FOUND,
-                    f"nothing at this path; there is {_EXISTS}. Questions go to the console, on a port of its own",
-                ),
-            )
+    found = look_up(head.path)
+    if found is None:
+        return Refused(
+            404,
+            Refusal(
+                NOT_FOUND,
+                f"nothing at this path; there is {_EXISTS}. Questions go to the console, on a port of its own",
+            ),
+        )
+    route = found.route
     if head.method in route.methods:
-        return route
+        return found
     if head.method == "OPTIONS":
         return preflight(head, route)
     allowed = ", ".join((*route.methods, "OPTIONS"))

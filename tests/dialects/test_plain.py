@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pugd.dialects import segment
+from pugd.dialects.dialect import Asked
+from pugd.dialects.message import Decoded, read
 from pugd.dialects.plain import Plain
 from pugd.enrich import clock
 from pugd.model import EVENT, OLD_EVENT, PARTS, Batch
@@ -28,11 +30,11 @@ def message(**fields: object) -> dict[str, object]:
 
 def long_way(body: bytes, single: bool) -> tuple[bytes, bytes, bytes] | None:
     """(event keys, ids, rows with actors 7, 8, …), where every event of the body is taken as an event."""
-    decoded = segment.decode(body, "track" if single else "batch")
-    if not isinstance(decoded, segment.Decoded):
+    decoded = segment.decode(body, Asked("track" if single else "batch"))
+    if not isinstance(decoded, Decoded):
         return None
     batch = Batch()
-    refused = segment.read(
+    refused = read(
         decoded, batch, project=3, secret=False, received_at=NOW, transport="http", clock=clock, mint=lambda: "minted"
     )
     if refused or not batch.length or batch.calls:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from pugd import errors
 from pugd.dialects import datagram, segment
+from pugd.dialects.dialect import Asked
+from pugd.dialects.message import CALLS, Decoded, Message, read
 from pugd.enrich import clock
 from pugd.model import KEYS, PARTS, Batch, EventRow, Refusal
 
@@ -21,11 +23,11 @@ FIELDS = EventRow.__struct_fields__
 def take(
     body: Any, call: str = "batch", *, secret: bool = False, transport: str = "http"
 ) -> tuple[Batch, list[Refusal]]:
-    decoded = segment.decode(body if isinstance(body, bytes) else json.dumps(body).encode(), call)
-    assert isinstance(decoded, segment.Decoded), decoded
+    decoded = segment.decode(body if isinstance(body, bytes) else json.dumps(body).encode(), Asked(call))
+    assert isinstance(decoded, Decoded), decoded
     batch = Batch()
     numbers = itertools.count()
-    refused = segment.read(
+    refused = read(
         decoded,
         batch,
         project=7,
@@ -228,7 +230,7 @@ def test_what_cannot_be_stored_refuses_its_event_alone(properties: bytes, code: 
     batch, refused = take(b'{"batch":[' + good + b"," + bad + b"," + good + b"]}")
     assert batch.length == 2
     assert [(refusal.code, refusal.index) for refusal in refused] == [(code, 1)]
-    alone = segment.decode(bad, "track")
+    alone = segment.decode(bad, Asked("track"))
     assert isinstance(alone, Refusal)
     assert alone.code == code
 
@@ -244,8 +246,8 @@ def test_the_last_of_two_equal_keys_wins() -> None:
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"5", b'"x"', b"{", b'{"batch":', b"null", b'{"batch":5}'])
 @pytest.mark.parametrize("call", ["batch", "track"])
 def test_a_body_that_cannot_be_read_is_one_refusal(body: bytes, call: str) -> None:
-    decoded = segment.decode(body, call)
-    if isinstance(decoded, segment.Decoded):
+    decoded = segment.decode(body, Asked(call))
+    if isinstance(decoded, Decoded):
         assert call == "track"
         _, [refusal] = take(body, call)
     else:
@@ -292,8 +294,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=12,
 )
-NAMES = st.sampled_from([*segment.Message.__struct_fields__, "batch", "ip", "x"])
-MESSAGES = st.dictionaries(NAMES, JSON | st.sampled_from(sorted(segment.CALLS)), max_size=8)
+NAMES = st.sampled_from([*Message.__struct_fields__, "batch", "ip", "x"])
+MESSAGES = st.dictionaries(NAMES, JSON | st.sampled_from(sorted(CALLS)), max_size=8)
 
 
 @given(st.lists(MESSAGES, max_size=4), st.dictionaries(NAMES, JSON, max_size=3), st.booleans())
@@ -301,13 +303,13 @@ def test_any_json_is_taken_or_refused_event_by_event(
     messages: list[dict[str, Any]], envelope: dict[str, Any], ascii_only: bool
 ) -> None:
     body = json.dumps({**envelope, "batch": messages}, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
-    decoded = segment.decode(body, "batch")
+    decoded = segment.decode(body, Asked("batch"))
     if isinstance(decoded, Refusal):
         assert decoded.code
         assert decoded.message
         return
     batch = Batch()
-    refused = segment.read(
+    refused = read(
         decoded, batch, project=1, secret=False, received_at=NOW, transport="http", clock=clock, mint=lambda: "x"
     )
     assert batch.length + len(refused) == len(messages)
@@ -323,10 +325,10 @@ def test_any_json_is_taken_or_refused_event_by_event(
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_answered(body: bytes) -> None:
-    segment.decode(body, "batch")
-    segment.decode(body, "track")
+    segment.decode(body, Asked("batch"))
+    segment.decode(body, Asked("track"))
     for line in datagram.decode(body):
-        assert isinstance(line, segment.Decoded | Refusal)
+        assert isinstance(line, Decoded | Refusal)
 
 
 LINES = st.sampled_from(
@@ -338,7 +340,7 @@ LINES = st.sampled_from(
 @given(st.lists(LINES, max_size=6))
 def test_lines_of_datagrams_do_not_disturb_one_another(lines: list[bytes]) -> None:
     def events(text: bytes) -> list[tuple[str | None, str | None]]:
-        found = [line for line in datagram.decode(text) if isinstance(line, segment.Decoded)]
+        found = [line for line in datagram.decode(text) if isinstance(line, Decoded)]
         return [(line.write_key, message.event) for line in found for message in line.messages]
 
     together = events(b"".join(line + b"\n" for line in lines))
@@ -348,7 +350,7 @@ def test_lines_of_datagrams_do_not_disturb_one_another(lines: list[bytes]) -> No
 def test_datagrams_hold_lines_with_their_own_keys() -> None:
     good = json.dumps(track(writeKey="k")).encode()
     lines = datagram.decode(good + b"\nnonsense\n\n" + json.dumps(track()).encode() + b"\n" + good + b"\n")
-    assert [type(line) for line in lines] == [segment.Decoded, Refusal, Refusal, segment.Decoded]
+    assert [type(line) for line in lines] == [Decoded, Refusal, Refusal, Decoded]
     assert lines[2].code == errors.INVALID_KEY  # type: ignore[union-attr]
 
 
@@ -362,4 +364,4 @@ def test_datagrams_hold_lines_with_their_own_keys() -> None:
     ],
 )
 def test_a_wrong_type_is_told_in_the_words_of_json(body: bytes, call: str, message: str, field: str | None) -> None:
-    assert segment.decode(body, call) == Refusal("invalid_field", message, field)
+    assert segment.decode(body, Asked(call)) == Refusal("invalid_field", message, field)

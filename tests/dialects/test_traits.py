@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from pugd import errors
-from pugd.dialects import datagram, segment, traits
+from pugd.dialects import datagram, message, segment, traits
+from pugd.dialects.dialect import Asked
+from pugd.dialects.message import Decoded
 from pugd.enrich import clock
 from pugd.model import PARTS, Batch, Call, Refusal
 
@@ -17,15 +19,15 @@ NOW = 1_790_000_000_000
 
 
 def take(body: Any, call: str = "batch", secret: bool = False) -> tuple[Batch, list[Refusal]]:
-    decoded = segment.decode(body if isinstance(body, bytes) else json.dumps(body).encode(), call)
-    assert isinstance(decoded, segment.Decoded), decoded
+    decoded = segment.decode(body if isinstance(body, bytes) else json.dumps(body).encode(), Asked(call))
+    assert isinstance(decoded, Decoded), decoded
     return read(decoded, secret)
 
 
-def read(decoded: segment.Decoded, secret: bool = False) -> tuple[Batch, list[Refusal]]:
+def read(decoded: Decoded, secret: bool = False) -> tuple[Batch, list[Refusal]]:
     batch = Batch()
     numbers = itertools.count()
-    refused = segment.read(
+    refused = message.read(
         decoded, batch, project=7, secret=secret, received_at=NOW, transport="http", clock=clock,
         mint=lambda: f"minted-{next(numbers)}",
     )  # fmt: skip
@@ -88,7 +90,7 @@ def test_a_datagram_changes_traits_too() -> None:
     (decoded,) = datagram.decode(
         dense({"writeKey": "k", "event": "e", "userId": "u", "properties": EVERYTHING}) + b"\n"
     )
-    assert isinstance(decoded, segment.Decoded)
+    assert isinstance(decoded, Decoded)
     assert changed(read(decoded)[0]) == CHANGES
 
 

@@ -7,7 +7,7 @@ import base64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pugd.edge.gate import MISSING, UNKNOWN, Gate, hashed, key_in_authorization, key_in_query
+from pugd.edge.gate import MISSING, UNKNOWN, Gate, Ways, hashed, key_in_authorization, key_in_query
 from pugd.model import WriteKey
 
 PUBLIC = WriteKey(1, secret=False)
@@ -50,6 +50,21 @@ def test_others_do_not() -> None:
     assert gate.key_of(b"Bearer pub_a", b"") is None
     assert gate.key_of(b"Basic !!!", b"") is None
     assert gate.key_of(None, b"writekey=pub_a&xwriteKey=pub_a") is None
+
+
+def test_each_way_only_where_it_is_one() -> None:
+    gate = Gate(KEYS)
+    bearer, header = Ways(bearer=True), Ways(api_key=True, query=(b"api_key", b"token"))
+    for _ in range(2):
+        assert gate.key_of(b"Bearer pub_a", b"", bearer) is PUBLIC
+        assert gate.key_of(basic("pub_a:"), b"", bearer) is None
+        assert gate.key_of(b"Bearer pub_a", b"", header) is None
+    assert gate.key_of(None, b"", header, b"prv_b") is SECRET
+    assert gate.key_of(None, b"", bearer, b"prv_b") is None
+    assert gate.key_of(None, b"token=wrong&api_key=pub_a", header) is PUBLIC
+    assert gate.key_of(None, b"token=pub_a", header, b"wrong") is UNKNOWN
+    assert gate.key_of(None, b"writeKey=pub_a", header) is None
+    assert gate.key_of(None, b"", header, b"\xff") is UNKNOWN
 
 
 def test_replaced_keys_open_nothing_any_more() -> None:

@@ -7,10 +7,11 @@ import json
 import pytest
 from running_edge import split_head
 
+from pugd.edge.gate import SEGMENT
 from pugd.edge.head import Head, parse
 from pugd.edge.health import JOURNAL_FULL, Health
 from pugd.edge.response import Refused, refusal_response, response
-from pugd.edge.routes import ROUTES, Route, find
+from pugd.edge.routes import ROUTES, Found, Route, find
 from pugd.model import Refusal
 
 
@@ -23,9 +24,15 @@ def head(method: str, path: str, *lines: str) -> Head:
 @pytest.mark.parametrize("path", ROUTES)
 def test_every_path_with_and_without_slash(path: str) -> None:
     method = ROUTES[path].methods[0]
-    assert find(head(method, path)) is ROUTES[path]
-    assert find(head(method, path + "/")) is ROUTES[path]
-    assert find(head(method, path + "?writeKey=a")) is ROUTES[path]
+    filled, part = path.replace("*", "wk%2Da"), "wk-a" if "*" in path else ""
+    for sent in (filled, filled + "/", filled + "?writeKey=a"):
+        assert find(head(method, sent)) == Found(ROUTES[path], part)
+
+
+def test_a_star_is_one_part_of_a_path() -> None:
+    assert find(head("GET", "/v1/projects/*/settings")) == Found(ROUTES["/v1/projects/*/settings"], "*")
+    for path in ("/v1/projects//settings", "/v1/projects/settings", "/v1/projects/a/b/settings"):
+        assert isinstance(find(head("GET", path)), Refused)
 
 
 def test_segment_paths_say_their_call() -> None:
@@ -70,7 +77,7 @@ def test_preflight_is_granted(path: str) -> None:
     assert "content-length" not in headers
     assert headers["access-control-allow-headers"] == "authorization, x-new"
     assert headers["access-control-max-age"] == "7200"
-    if ROUTES[path].handler == "segment":
+    if ROUTES[path].methods == ("POST",):
         assert headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
     assert found.endswith(b"\r\n\r\n")
     assert b"Access-Control-Allow-Origin: https://a.example\r\n" in asked.extra
@@ -121,4 +128,4 @@ def test_health() -> None:
 
 
 def test_route_is_a_value() -> None:
-    assert Route("segment", "track") == ROUTES["/v1/track"]
+    assert Route("segment", "track", ways=SEGMENT) == ROUTES["/v1/track"]

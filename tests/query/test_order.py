@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from pugd.accept import Accept, Arrival
 from pugd.answer import Answer, Stored
+from pugd.dialects.dialect import Asked
 from pugd.edge.gate import Gate
 from pugd.identity import rules
 from pugd.identity.duplicates import RecentIds
@@ -118,7 +119,7 @@ def taken(wake_ups: list[list[dict[str, Any]]]) -> History:
         begin = writer.position
         for number, calls in enumerate(wake_ups):
             [ack] = accept.take(
-                [Arrival("batch", json.dumps({"batch": calls}).encode(), key)], b"", 0, BEGAN + number * 1000
+                [Arrival(Asked("batch"), json.dumps({"batch": calls}).encode(), key)], b"", 0, BEGAN + number * 1000
             )
             assert (ack.accepted, ack.refused) == (len(calls), [])
         end = writer.position

@@ -1,0 +1,409 @@
+"""What any client said, in one form, and the rows that are made of it: for all dialects, so that none has its own way.
+
+The form is Segment's message, which is pugd's own too: a dialect decodes its body into these, or maps what it has onto
+them. `read` understands them and adds them to the wake-up's Batch; between the two the write key, which may lie in the
+body, is looked up. Pure, and raises nothing: an event that is wrong is its own Refusal, told in the words of its
+sender, and takes none of its batch with it.
+
+Mapping: messageId → event id (minted where absent); event, or category and name → the event's name; timestamp, else
+originalTimestamp, else receipt → time; sentAt of the envelope, else of the message → skew; traits, else context.traits
+→ traits of an identify; on other calls context.traits is context. `$set` and the like in the properties of an event
+change traits too (traits.py); a dialect that has them elsewhere gives them in `Decoded.changes`. Ids that are numbers
+become their decimal text; an empty id counts as absent. IP addresses (`context.ip`, `ip` and `$ip` in properties and
+traits) are dropped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from pugd import errors
+from pugd.dialects import context, traits
+from pugd.model import PARTS, Ack, Batch, Call, Refusal, event_head
+
+CALLS = frozenset(("track", "page", "screen", "group", "identify", "alias"))
+
+ID_BYTES_MAX = 512
+NAME_LENGTH_MAX = 512
+EVENT_BYTES_MAX = 8 * 1024 * 1024
+"""Of properties, and of traits. The largest event that a real client library sends is of 8 MiB."""
+
+NOTHING = Raw(b"")
+Id = str | int | float | None
+
+
+class Clock(Protocol):
+    """What `read` asks of time; said is a sender's own text or number."""
+
+    def skew(self, sent_at: str | int | float, received_at: int) -> int: ...
+
+    def correct(self, said: str | int | float, skew_ms: int, received_at: int) -> tuple[int, int, str]: ...
+
+
+class Message(Struct, gc=False):
+    """One message as it comes; every field optional, unknown ones passed over."""
+
+    type: str | None = None
+    messageId: str | None = None  # noqa: N815 - the wire's own names, here and below
+    userId: Id = None  # noqa: N815
+    anonymousId: Id = None  # noqa: N815
+    event: str | None = None
+    properties: Raw = NOTHING
+    context: Raw = NOTHING
+    timestamp: str | int | float | None = None
+    originalTimestamp: str | int | float | None = None  # noqa: N815
+    sentAt: str | int | float | None = None  # noqa: N815
+    name: str | None = None
+    category: str | None = None
+    traits: Raw = NOTHING
+    previousId: Id = None  # noqa: N815
+    groupId: Id = None  # noqa: N815
+    channel: str | None = None
+    writeKey: str | None = None  # noqa: N815
+
+
+class Decoded(Struct, gc=False):
+    """A body's messages, before their key is known."""
+
+    messages: list[Message]
+    write_key: str | None = None
+    sent_at: str | int | float | None = None
+    context: Raw = NOTHING
+    """The envelope's, for messages that have none."""
+    indexes: list[int] | None = None
+    """Which event of the body each message is of; None: one message an event, none refused."""
+    refused: list[Refusal] = []
+    changes: dict[int, list[traits.Change]] | None = None
+    """What messages change of traits, by their number; None: it stands in their properties and traits."""
+    place: str = "batch"
+    """What the body calls its list of events, '' where it is the list; `single`: it is one event."""
+    single: bool = False
+    words: Mapping[str, str] = MappingProxyType({})
+    """What the dialect calls our fields, where it calls them otherwise: its refusals use its words."""
+    taken: list[int] | None = None
+    """Once read: which event each call that was taken is of; None: the first of the first, and so on."""
+
+    def event(self, number: int) -> int:
+        """Which event of the body a message is of."""
+        return number if self.indexes is None else self.indexes[number]
+
+
+ONE: Final = Decoded([], single=True)
+MANY: Final = Decoded([])
+"""Stand for bodies of Segment's that were taken without reading them here (plain.py)."""
+
+
+_object = msgspec.json.Decoder(dict[str, Raw])
+_encode = msgspec.json.Encoder().encode
+
+
+def read(
+    decoded: Decoded,
+    batch: Batch,
+    *,
+    project: int,
+    secret: bool,
+    received_at: int,
+    transport: str,
+    clock: Clock,
+    mint: Callable[[], str],
+) -> list[Refusal]:
+    """Understand the messages and add them to `batch`.
+
+    `received_at`  ms
+    `transport`    'http' | 'udp' | 'import'
+    `clock`        corrects what the sender said of time (enrich/clock.py)
+    `mint`         makes an event id for a message that has none
+    returns        a Refusal for each message that was not added, those of `decoded` included
+    cost           about 1.5 µs an event
+    """
+    refused = decoded.refused
+    parts, ids, event_keys = batch.parts, batch.ids, batch.event_keys
+    head = event_head(project)
+    skew_ms = batch_skew_ms = clock.skew(decoded.sent_at, received_at) if decoded.sent_at is not None else 0
+    correct = clock.correct
+    about: context.Context | None = None
+    last_raw, last_channel = NOTHING, None  # what `about` is of: mostly that of the next message too
+    changes_of = decoded.changes
+    gone: list[int] = []
+    for number, message in enumerate(decoded.messages):
+        user = message.userId
+        if user is None:
+            user = ""
+        elif type(user) is not str or len(user) > 128:
+            user = id_text(user)
+        anonymous = message.anonymousId
+        if anonymous is None:
+            anonymous = ""
+        elif type(anonymous) is not str or len(anonymous) > 128:
+            anonymous = id_text(anonymous)
+        event_id = message.messageId
+        if event_id is None or event_id == "":
+            event_id = mint()
+        if user is None or anonymous is None or not (user or anonymous) or len(event_id) > NAME_LENGTH_MAX:
+            gone.append(number)
+            refused.append(_placed(_why(message), number, decoded))
+            continue
+        said = message.timestamp
+        if said is None:
+            said = message.originalTimestamp
+        if said is None:
+            occurred = original = received_at
+            note = ""
+        else:
+            if message.sentAt is not None and decoded.sent_at is None:
+                skew_ms = clock.skew(message.sentAt, received_at)
+            else:
+                skew_ms = batch_skew_ms
+            occurred, original, note = correct(said, skew_ms, received_at)
+        if about is None or message.context != last_raw or message.channel != last_channel:
+            understood = context.understand(message.context or decoded.context, message.channel)
+            if isinstance(understood, Refusal):
+                gone.append(number)
+                refused.append(_placed(understood, number, decoded))
+                continue
+            about, last_raw, last_channel = understood, message.context, message.channel
+        call = message.type
+        changes: list[traits.Change] | None = None
+        if call == "track":
+            name = message.event
+            properties: bytes | Refusal = bytes(message.properties)
+        elif call in ("page", "screen"):
+            name = " ".join(part for part in (message.category, message.name) if part) or f"{call}_view"
+            properties = bytes(message.properties)
+        elif call == "group":
+            name = "group"
+            properties = _group(message)
+        else:
+            wrong = _link_or_traits(
+                message, batch, user, anonymous, event_id, project, secret,
+                (occurred, received_at, original, note), transport, about,
+                None if changes_of is None else changes_of.get(number, []),
+            )  # fmt: skip
+            if wrong is not None:
+                gone.append(number)
+                refused.append(_placed(wrong, number, decoded))
+            continue
+        if not name or len(name) > NAME_LENGTH_MAX:
+            gone.append(number)
+            refused.append(_placed(_bad_name(name, call), number, decoded))
+            continue
+        if type(properties) is bytes:
+            if not properties.startswith(b"{"):
+                properties = _no_object(properties, "properties")
+            elif len(properties) > EVENT_BYTES_MAX:
+                properties = _too_large(properties, "properties")
+            elif b'ip"' in properties:
+                properties = without_ip(properties)
+            if changes_of is not None:
+                changes = changes_of.get(number)
+            elif type(properties) is bytes and traits.may_change(properties):
+                said_of_traits = traits.of_properties(properties)
+                if isinstance(said_of_traits, Refusal):
+                    properties = said_of_traits
+                else:
+                    changes, properties = said_of_traits
+        if type(properties) is Refusal:
+            gone.append(number)
+            refused.append(_placed(properties, number, decoded))
+            continue
+        if changes:
+            # A call beside its event, and public whatever key sent it: what an event says of ids, a key does not back.
+            batch.calls[batch.length] = Call(
+                "event", project, False, event_id, user, anonymous, occurred, received_at, original, note, transport,
+                about.platform, changes,
+            )  # fmt: skip
+        event_keys += (project, event_id, original, name)
+        ids += (project, user, anonymous)
+        parts += (
+            head, 0, occurred, received_at, original, note, call, name, event_id, user, anonymous,
+            about.middle[transport], properties, about.tail,
+        )  # fmt: skip
+        batch.length += 1
+    if refused or decoded.indexes is not None:
+        refused.sort(key=lambda refusal: refusal.index or 0)
+        left_out = set(gone)
+        numbers = [number for number in range(len(decoded.messages)) if number not in left_out]
+        decoded.taken = [decoded.event(number) for number in numbers]
+    decoded.messages = []
+    return refused
+
+
+def made_bytes(decoded: Decoded) -> int:
+    """How long the JSON is that a dialect made of what was sent; for the reservation of room."""
+    return sum(
+        len(bytes(message.properties)) + len(bytes(message.context)) + len(bytes(message.traits))
+        for message in decoded.messages
+    )
+
+
+def id_text(value: Id) -> str | None:
+    """An id as text: '' where there is none, None where it is none that we take (over 512 bytes of UTF-8)."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else value
+    text = value if isinstance(value, str) else str(value)
+    return text if len(text.encode()) <= ID_BYTES_MAX else None
+
+
+def _why(message: Message) -> Refusal:
+    """What is wrong with a message that `read` passed over, dearest check last."""
+    if message.type not in CALLS:
+        return _bad_call(message.type)
+    for field, value in (("userId", message.userId), ("anonymousId", message.anonymousId)):
+        if id_text(value) is None:
+            return Refusal(errors.INVALID_ID, f"{field} is longer than {ID_BYTES_MAX} bytes: shorten it.", field)
+    if message.messageId is not None and len(message.messageId) > NAME_LENGTH_MAX:
+        return Refusal(
+            errors.INVALID_FIELD, f"messageId is longer than {NAME_LENGTH_MAX} characters: shorten it.", "messageId"
+        )
+    return Refusal(errors.MISSING_FIELD, "userId or anonymousId is missing: send at least one of them.", "userId")
+
+
+def _bad_call(call: str | None) -> Refusal:
+    known = ", ".join(sorted(CALLS))
+    if call is None:
+        return Refusal(errors.MISSING_FIELD, f"type is missing: send one of {known}.", "type")
+    return Refusal(errors.INVALID_FIELD, f"type {call[:64]!r} is unknown: send one of {known}.", "type")
+
+
+def _bad_name(name: str | None, call: str) -> Refusal:
+    field = "event" if call == "track" else "name"
+    if not name:
+        return Refusal(errors.MISSING_FIELD, f"{field} is missing: name what happened, such as order_completed.", field)
+    return Refusal(errors.INVALID_FIELD, f"{field} is longer than {NAME_LENGTH_MAX} characters: shorten it.", field)
+
+
+def _placed(refusal: Refusal, number: int, decoded: Decoded) -> Refusal:
+    """The same refusal with its place in the body, in the words of its sender."""
+    field, message = refusal.field, refusal.message
+    if field is not None and field in decoded.words:
+        theirs = decoded.words[field]
+        field, message = theirs, message.replace(field, theirs)
+    message_id = decoded.messages[number].messageId
+    if decoded.single:
+        return Refusal(refusal.code, message, field, None, message_id)
+    index = decoded.event(number)
+    return Refusal(refusal.code, message, path(decoded, index, field), index, message_id)
+
+
+def path(decoded: Decoded, index: int, field: str | None) -> str:
+    """Where a field of an event stands in its body, such as `batch[3].userId`."""
+    return f"{decoded.place}[{index}]" + (f".{field}" if field else "")
+
+
+def _no_object(raw: bytes, field: str) -> bytes | Refusal:
+    """What stands for properties or traits that are no object: nothing for null and absence, else a refusal."""
+    if raw in (b"", b"null"):
+        return b"{}"
+    return Refusal(errors.INVALID_FIELD, f"{field} must be a JSON object, such as {{}}.", field)
+
+
+def _too_large(raw: bytes, field: str) -> Refusal:
+    return Refusal(
+        errors.TOO_LARGE, f"{field} has {len(raw)} bytes, more than {EVENT_BYTES_MAX}: send less in one event.", field
+    )
+
+
+def without_ip(raw: bytes) -> bytes:
+    """The same JSON object without its top-level `ip` and `$ip`: an address is used, then dropped, never stored."""
+    members = _object.decode(raw)
+    if members.pop("ip", None) is None and members.pop("$ip", None) is None:
+        return raw
+    members.pop("$ip", None)
+    return _encode(members)
+
+
+def _group(message: Message) -> bytes | Refusal:
+    """A group call's properties: which group, and its traits, which are the group's and never the person's."""
+    group = id_text(message.groupId)
+    if not group:
+        return Refusal(errors.MISSING_FIELD, "groupId is missing: name the group.", "groupId")
+    traits = bytes(message.traits)
+    if not traits.startswith(b"{"):
+        plain = _no_object(traits, "traits")
+        if isinstance(plain, Refusal):
+            return plain
+        traits = plain
+    return _encode({"group_id": group, "traits": Raw(without_ip(traits))})
+
+
+def _link_or_traits(
+    message: Message,
+    batch: Batch,
+    user: str,
+    anonymous: str,
+    event_id: str,
+    project: int,
+    secret: bool,
+    when: tuple[int, int, int, str],
+    transport: str,
+    about: context.Context,
+    given: list[traits.Change] | None,
+) -> Refusal | None:
+    """Add an identify or an alias to `batch`; anything else is no call. `given`: its changes, where not in `traits`."""
+    call = message.type
+    if call not in ("identify", "alias"):
+        return _bad_call(call)
+    assert call is not None
+    is_user = bool(user)
+    changes = given or []
+    if call == "alias":
+        previous = id_text(message.previousId)
+        if previous is None:
+            return Refusal(errors.INVALID_ID, f"previousId is longer than {ID_BYTES_MAX} bytes.", "previousId")
+        if not previous:
+            return Refusal(errors.MISSING_FIELD, "previousId is missing: name the id to alias.", "previousId")
+        user = user or anonymous
+        anonymous = previous
+    elif given is None:
+        raw = bytes(message.traits) or about.traits
+        if not raw.startswith(b"{"):
+            plain = _no_object(raw, "traits")
+            if isinstance(plain, Refusal):
+                return plain
+            raw = plain
+        if len(raw) > EVENT_BYTES_MAX:
+            return _too_large(raw, "traits")
+        said = traits.of_identify(raw)
+        if isinstance(said, Refusal):
+            return said
+        changes = said
+    occurred, received_at, original, note = when
+    batch.calls[batch.length] = Call(
+        call, project, secret, event_id, user, anonymous, occurred, received_at, original, note, transport,
+        about.platform, changes, is_user,
+    )  # fmt: skip
+    batch.event_keys += (project, event_id, original, call)
+    batch.ids += (project, user, anonymous)
+    batch.parts += (None,) * PARTS
+    batch.length += 1
+    return None
+
+
+def without_reused(ack: Ack, reused: list[int], event_ids: list[str]) -> Ack:
+    """An ack that refuses some of the events it took, since their ids were used before.
+
+    `reused`     their numbers among the calls taken, ascending
+    `event_ids`  theirs
+    """
+    decoded = ack.of
+    assert isinstance(decoded, Decoded), "every ack knows what it is of"
+    refused = list(ack.refused)
+    told = decoded.words.get("messageId", "messageId")
+    for number, event_id in zip(reused, event_ids, strict=True):
+        index = number if decoded.taken is None else decoded.taken[number]
+        field = told if decoded.single else path(decoded, index, told)
+        wrong = f"{field} was used before for another event or by somebody else: give each event an id of its own."
+        refused.append(Refusal(errors.EVENT_ID_REUSED, wrong, field, None if decoded.single else index, event_id))
+    refused.sort(key=lambda refusal: refusal.index or 0)
+    accepted = ack.accepted - len(reused)
+    if accepted:
+        return Ack(accepted, refused, None, ack.position, decoded)
+    return Ack(0, refused, refused[0], 0, decoded)

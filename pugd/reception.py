@@ -1,0 +1,253 @@
+"""Between the edge and accept.py: routes, keys and bodies on the way in, answers on the way out.
+
+What a head says is worked out once and kept with it, since clients send the same head again and again. Answers are
+made by the dialect that the path, and where several share a path the body, speaks: errors too, also those that the edge
+finds by itself, because a client that cannot read an error takes it for a broken network, or loses what it should send
+again.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from pugd import errors
+from pugd.accept import TOGETHER_BYTES_MAX, Accept, Arrival
+from pugd.dialects.dialect import Asked, Dialect, Reply
+from pugd.dialects.known import DIALECTS, chosen
+from pugd.edge import form, gate, routes
+from pugd.edge.connection import Request
+from pugd.edge.head import Head
+from pugd.edge.health import JOURNAL_FULL, Health
+from pugd.edge.inflate import inflate
+from pugd.edge.response import Refused, response, retry_after_s
+from pugd.edge.udp import Datagrams
+from pugd.errors import status_of
+from pugd.model import Ack, Refusal, WriteKey
+
+EARLY_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bodies that wait for the collector while it recovers."""
+HEALTH: Final = ("live", "ready")
+
+_FORWARDED_HOST: Final = re.compile(rb"[0-9A-Za-z.\-]{1,253}(?::[0-9]{1,5})?")
+_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5")
+"""How gzip and Zstandard begin."""
+
+
+class _Note(Struct, gc=False):
+    """What was worked out of a request's head."""
+
+    generation: int
+    """Of the gate's keys."""
+    answer: bytes | None = None
+    """The answer, where the head alone decides it."""
+    health: str = ""
+    """'live' | 'ready' | ''."""
+    route: routes.Route | None = None
+    dialect: Dialect = DIALECTS["segment"]
+    asked: Asked = Asked("")
+    key: WriteKey | None = None
+    success: bytes | None = None
+    """What is answered where all was taken, if that is always the same."""
+
+
+class Reception:
+    """Takes wake-ups of the edge.
+
+    Until it is opened, while the collector recovers, it tells its health and lets all else wait; what would be too
+    much, or has waited too long, is told to come again.
+    """
+
+    def __init__(self, doors: gate.Gate, health: Health, body_bytes_max: int) -> None:
+        self._accept: Accept | None = None
+        self._gate = doors
+        self._health = health
+        self._body_bytes_max = body_bytes_max
+        self._early: list[Request] = []
+        self._early_bytes_left = EARLY_BYTES_MAX
+
+    def open(self, accept: Accept) -> None:
+        """From now on events go to `accept`, those first that came early. raises JournalError"""
+        self._accept = accept
+        early, self._early = self._early, []
+        self.handle(early, None, time.time_ns() // 1_000_000)
+
+    def lose_patience(self) -> None:
+        """Tell who waits, and who comes before it is opened, to come again."""
+        early, self._early, self._early_bytes_left = self._early, [], 0
+        for request in early:
+            request.answer(_come_again(request.head))
+
+    def _hold(self, requests: list[Request]) -> None:
+        for request in requests:
+            found = routes.find(request.head)
+            if isinstance(found, routes.Found) and found.route.handler in HEALTH:
+                request.answer(self._healthy(found.route.handler))
+            elif len(request.body) < self._early_bytes_left:
+                self._early_bytes_left -= len(request.body)
+                self._early.append(request)
+            else:
+                request.answer(_come_again(request.head))
+
+    def _healthy(self, asked: str) -> bytes:
+        return response(*(self._health.live() if asked == "live" else self._health.readiness()))
+
+    def handle(self, requests: list[Request], datagrams: Datagrams | None, received_at: int) -> None:
+        """Take a wake-up. raises JournalError where the disk has failed"""
+        if self._accept is None:
+            self._hold(requests)
+            return
+        arrivals: list[Arrival] = []
+        senders: list[Request] = []
+        opened_bytes = 0
+        generation = self._gate.generation
+        for request in requests:
+            head = request.head
+            note = head.note
+            if type(note) is not _Note or note.generation != generation:
+                note = head.note = self._judge(head)
+            if note.answer is not None:
+                request.answer(note.answer)
+                continue
+            if note.health:
+                request.answer(self._healthy(note.health))
+                continue
+            body, asked, dialect = request.body, note.asked, note.dialect
+            if body[:1] != b"{" or head.content_encoding is not None:
+                found = self._opened(body, head, asked)
+                if isinstance(found, Refused):
+                    request.answer(refuse(found, head))
+                    continue
+                if found[0] is not body:
+                    opened_bytes += len(found[0])
+                body, asked = found
+            assert note.route is not None
+            if note.route.others:
+                dialect = chosen(note.route.handler, note.route.others, body, asked)
+            arrivals.append(Arrival(asked, body, note.key, dialect))
+            senders.append(request)
+            if opened_bytes > TOGETHER_BYTES_MAX:
+                # A wake-up's bodies are bounded as they came, not as they inflate: the rest waits until these are gone.
+                self._take(arrivals, senders, b"", 0, received_at)
+                arrivals, senders, opened_bytes = [], [], 0
+        lines, number = (datagrams.data, len(datagrams)) if datagrams is not None else (b"", 0)
+        if arrivals or lines:
+            self._take(arrivals, senders, lines, number, received_at)
+
+    def _opened(self, body: bytes, head: Head, asked: Asked) -> tuple[bytes, Asked] | Refused:
+        """A body inflated and out of its form; the very same object where it is neither."""
+        if head.content_encoding is not None or body[:2] in _COMPRESSED:
+            inflated = inflate(body, head.content_encoding, self._body_bytes_max)
+            if isinstance(inflated, Refused):
+                return inflated
+            body = inflated
+        if form.is_form(body):
+            data, fields = form.opened(body)
+        elif not body and b"data=" in asked.query:
+            data, fields = form.opened(asked.query)
+        else:
+            return body, asked
+        if data[:2] in _COMPRESSED:
+            inflated = inflate(data, None, self._body_bytes_max)
+            if isinstance(inflated, Refused):
+                return inflated
+            data = inflated
+        return data, msgspec.structs.replace(asked, form=fields)
+
+    def _take(
+        self, arrivals: list[Arrival], senders: list[Request], lines: bytes, number: int, received_at: int
+    ) -> None:
+        assert self._accept is not None
+        acks = self._accept.take(arrivals, lines, number, received_at)
+        full = False
+        for request, arrival, ack in zip(senders, arrivals, acks, strict=True):
+            if ack.failed is not None:
+                full = full or ack.failed.code == errors.UNAVAILABLE
+                request.answer(_made(arrival.dialect.failure(status_of(ack.failed.code), ack, arrival.asked)))
+                continue
+            note = request.head.note
+            if type(ack.of) is Reply:
+                answer = _made(ack.of)
+            elif not ack.refused and type(note) is _Note and note.success and note.dialect is arrival.dialect:
+                answer = note.success
+            else:
+                answer = _made(arrival.dialect.success(ack, arrival.asked))
+            if ack.position:
+                request.answer_when_flushed(ack.position, answer)
+            else:
+                request.answer(answer)
+        if full:
+            self._health.say(JOURNAL_FULL, "the journal is full or its disk nearly so")
+
+    def _judge(self, head: Head) -> _Note:
+        """What a head says: where it goes and who sends it."""
+        generation = self._gate.generation
+        found = routes.find(head)
+        if isinstance(found, bytes):
+            return _Note(generation, found)
+        if isinstance(found, Refused):
+            return _Note(generation, refuse(found, head))
+        route = found.route
+        if route.handler in HEALTH:
+            return _Note(generation, health=route.handler)
+        dialect = DIALECTS[route.handler]
+        asked = _asked(head, found)
+        if route.asks:
+            told = dialect.decode(b"", asked)
+            assert isinstance(told, Reply), f"{head.path} asks, so the dialect answers"
+            return _Note(generation, _made(told))
+        key = self._gate.key_of(head.authorization, head.query, route.ways, head.api_key, head.origin)
+        if isinstance(key, Refusal):
+            failed = dialect.failure(status_of(key.code), Ack(0, [], key, 0), asked)
+            return _Note(generation, _made(failed))
+        constant = dialect.constant(asked)
+        success = _made(constant) if constant is not None else None
+        return _Note(generation, None, "", route, dialect, asked, key, success)
+
+
+def refuse(why: Refused, head: Head | None) -> bytes:
+    """The answer to a request that goes no further, in the words of the dialect that its path speaks."""
+    found = routes.look_up(head.path) if head is not None else None
+    if head is None or found is None or found.route.handler in HEALTH:
+        return why.response()
+    ack = Ack(0, [], why.refusal, 0)
+    return _made(DIALECTS[found.route.handler].failure(why.status, ack, _asked(head, found)), why.headers)
+
+
+def _asked(head: Head, found: routes.Found) -> Asked:
+    return Asked(
+        found.route.call,
+        head.query,
+        found.part,
+        _base(head),
+        head.content_type,
+        head.user_agent,
+        head.sec_fetch or head.origin is not None,
+        head.origin,
+        head.more,
+    )
+
+
+def _base(head: Head) -> str:
+    """Where its sender found us: a proxy on the way tells by X-Forwarded-…, the first of several the farthest."""
+    scheme = (head.forwarded_proto or b"http").partition(b",")[0].strip().lower()
+    forwarded = (head.forwarded_host or b"").partition(b",")[0].strip()
+    host = forwarded.decode() if _FORWARDED_HOST.fullmatch(forwarded) else head.host
+    return f"{'https' if scheme == b'https' else 'http'}://{host}"
+
+
+def _come_again(head: Head) -> bytes:
+    words = Refusal(errors.UNAVAILABLE, "pugd is starting: send it again in a moment.")
+    return refuse(Refused(503, words), head)
+
+
+def _made(answer: Reply, headers: tuple[tuple[str, str], ...] = ()) -> bytes:
+    """An answer as bytes; 429 and 503 say when to come back."""
+    lines = (*answer.headers, *headers)
+    if answer.status in (429, 503) and not any(name == "Retry-After" for name, _ in lines):
+        lines = (*lines, ("Retry-After", str(retry_after_s())))
+    return response(answer.status, answer.body, content_type=answer.content_type, headers=lines)
