@@ -15,6 +15,7 @@ It is a program of its own and not a test, since it runs on a native part whose 
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import sys
 import time
@@ -386,6 +387,7 @@ def live(seed: int) -> int:
 
 def soak(operations: int, seed: int, seconds: float) -> None:
     begun, done, worlds, said = time.monotonic(), 0, 0, 0.0
+    gc.collect()  # what Hypothesis left behind
     held = failing.held()
     while done < operations and time.monotonic() - begun < seconds:
         try:
