@@ -15,6 +15,8 @@ the very same operations, and they take turns, since CPU time drifts by half bet
     rust sip the same with std's SipHash-1-3
     c++      boost::unordered_flat_map where its header is there, else std::unordered_map; union-find (g++)
     dicts    Python: id → [representative, ids …]
+    memory   no engine: three reads for each look-up, one after another, over as many bytes (peer_cpp/memory.c), which
+             is what this machine's memory asks of anybody at that moment
 
 Times are processor time of the whole process, the thread that touches pugd's memory ahead included; a pause is that of
 1 000 operations, pugd's of the calling thread. Making up the operations is outside all of them. The peers know no
@@ -61,6 +63,8 @@ ffi.cdef("""
 struct work { uint64_t state, users, anonymous; };
 uint32_t packed_grow(struct work *w, uint32_t count, uint8_t *ids, uint8_t *sought, size_t *lengths);
 size_t packed_uniform(struct work *w, uint32_t count, uint8_t *sought, int events);
+int memory_open(uint64_t ids);
+uint64_t memory_look(uint32_t batch);
 """)
 
 
@@ -169,15 +173,34 @@ class Dicts:
         return [people[sought[at + 3 : at + 39]][0] for at in range(5, len(sought), 39)]
 
 
+class Memory:
+    """Nothing but reads."""
+
+    ids = joins = 0
+
+    def __init__(self) -> None:
+        self._lib: Any = ffi.dlopen(str(BUILD / "memory.so"))
+        self._opened = False
+
+    def grow(self, ids: bytes, sought: bytes, links: int) -> None:
+        self.ids += 2 * links
+
+    def uniform(self, sought: bytes) -> None:
+        if not self._opened:
+            self._opened = self._lib.memory_open(self.ids * 3 // 4) == 0
+        self._lib.memory_look(BATCH)
+
+
 def serve(name: str) -> None:
     """Be an engine: what to do on standard input, what it took on standard output, as the peers."""
     gc.disable()
     work = Workload()
-    engine: Engine = Pugd() if name == "pugd" else Dicts()
+    engine: Engine = {"pugd": Pugd, "dicts": Dicts, "memory": Memory}[name]()
     before = resident()
     for line in sys.stdin:
         what, count = line.split()
         total = worst = 0
+        system = os.times().system
         if what == "more":
             assert isinstance(engine, Pugd)
             report(engine, work)
@@ -190,7 +213,8 @@ def serve(name: str) -> None:
             (engine.grow if what == "grow" else engine.uniform)(*asked)  # type: ignore[operator]
             worst = max(worst, time.thread_time_ns() - here)
             total += time.process_time_ns() - start
-        print(total, worst, engine.ids, engine.joins, resident() - before, 0, flush=True)
+        system_ns = int(1e9 * (os.times().system - system))
+        print(total, worst, engine.ids, engine.joins, resident() - before, system_ns, flush=True)
 
 
 def report(engine: Pugd, work: Workload) -> None:
@@ -267,6 +291,7 @@ class Child:
         self.name = name
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.grow_ns: list[float] = []
+        self.system_ns: list[float] = []
         self.uniform_ns: list[float] = []
         self.worst_ms = self.bytes = 0.0
         self.ids = self.joins = 0
@@ -279,7 +304,8 @@ class Child:
         return [int(one) for one in self.process.stdout.readline().split()]
 
     def grow(self, count: int) -> None:
-        total, worst, self.ids, self.joins, grown, _ = self.ask("grow", count)
+        total, worst, self.ids, self.joins, grown, system = self.ask("grow", count)
+        self.system_ns.append(system / count)
         self.grow_ns.append(total / count)
         self.worst_ms = max(self.worst_ms, worst / 1e6)
         self.bytes = grown / self.ids
@@ -296,6 +322,7 @@ def build() -> dict[str, list[str | Path]]:
     subprocess.run(
         ["cc", "-O3", "-shared", "-fPIC", "-I", peer, peer / "packed.c", "-o", BUILD / "packed.so", "-lm"], check=True
     )
+    subprocess.run(["cc", "-O3", "-shared", "-fPIC", peer / "memory.c", "-o", BUILD / "memory.so"], check=True)
     python = [sys.executable, __file__, "--engine"]
     engines: dict[str, list[str | Path]] = {"pugd": [*python, "pugd"]}
     if shutil.which("cargo"):
@@ -310,7 +337,7 @@ def build() -> dict[str, list[str | Path]]:
         boost = "#if __has_include(<boost/unordered/unordered_flat_map.hpp>)\nboost\n#endif\n"
         said = subprocess.run(["g++", "-E", "-x", "c++", "-"], input=boost, capture_output=True, text=True).stdout
         engines["c++ boost" if "\nboost" in said else "c++ std"] = [program]
-    return engines | {"dicts": [*python, "dicts"]}
+    return engines | {"dicts": [*python, "dicts"], "memory": [*python, "memory"]}
 
 
 def ratio(mine: list[float], theirs: list[float]) -> str:
@@ -324,7 +351,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--skip-dicts", action="store_true")
     parser.add_argument("--recent", action="store_true", help="recent event ids too")
-    parser.add_argument("--engine", choices=["pugd", "dicts"], help=argparse.SUPPRESS)
+    parser.add_argument("--engine", choices=["pugd", "dicts", "memory"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.engine:
         serve(options.engine)
@@ -338,9 +365,11 @@ def main() -> None:
     for _ in range(options.turns):
         for engine in engines:
             engine.grow(turn)
+    engines[-1].ask("uniform", BATCH)  # memory's: its bytes are written first
     for _ in range(5):
         for engine in engines:
             engine.uniform()
+    memory = engines.pop()
     assert len({(engine.ids, engine.joins) for engine in engines}) == 1, "they did not do the same"
     print(f"{engines[0].ids:,} ids of 36 characters, {engines[0].joins:,} links, {turn * options.turns:,} operations")
     print("            growth, ns an operation    uniform, ns a look-up   bytes an id   worst 1 000")
@@ -355,7 +384,11 @@ def main() -> None:
         print(f"growth  {ratio(mine.grow_ns, best.grow_ns)} the time of {best.name}")
         best = min(peers, key=lambda one: statistics.median(one.uniform_ns))
         print(f"uniform {ratio(mine.uniform_ns, best.uniform_ns)} the time of {best.name}")
-    for one in others:
+    alone = statistics.median(memory.uniform_ns)
+    print(f"uniform {ratio(mine.uniform_ns, memory.uniform_ns)} the time of {alone:.0f} ns that memory takes alone")
+    system = statistics.mean(mine.system_ns)
+    print(f"growth  {system:.0f} ns an operation of pugd's are the system's, which hands out memory")
+    for one in (*others, memory):
         one.process.communicate()
     print(mine.process.communicate("more 0\n")[0], end="")
     if options.recent:

@@ -97,8 +97,8 @@ class Graph:
         actors = array("Q", ffi.buffer(self._actors, 8 * count)[:])
         return actors, ffi.unpack(self._look, looks)
 
-    def persons_many(self, packed: bytes, count: int) -> list[int]:
-        """The representatives of many ids' persons: `find` of their actors.
+    def persons_many(self, packed: bytes, count: int) -> array[int]:
+        """The representatives of many ids' persons: `find` of their actors, as array("Q").
 
         packed   MessagePack array of 2 × count values: project, id, …
         cost     one call, without the interpreter lock
@@ -107,7 +107,8 @@ class Graph:
             self._make_room(2 * count)
         done = lib.pugd_graph_persons_many(self._graph, packed, len(packed), count, self._actors)
         assert done == 0, "packed: project, id, …"
-        persons: list[int] = ffi.unpack(self._actors, count)
+        persons = array("Q")
+        persons.frombytes(ffi.buffer(self._actors, 8 * count))
         return persons
 
     def find(self, actor: int) -> int:

@@ -51,7 +51,7 @@ def test_persons_many_is_find_of_the_actor() -> None:
     assert len({graph.find(one) for one in actors}) < 650
     for count in (0, 1, 7, 127, 128, 129, 256, 700):
         packed = msgspec.msgpack.encode([value for one in ids[:count] for value in (1, one)])
-        assert graph.persons_many(packed, count) == [graph.find(one) for one in actors[:count]]
+        assert graph.persons_many(packed, count) == array("Q", [graph.find(one) for one in actors[:count]])
     for values in ([1], [1, None], [1, 1], ["1", "u"], [-1, "u"], [2**32, "u"], [1, "u", 1]):
         with pytest.raises(AssertionError):
             graph.persons_many(msgspec.msgpack.encode(values), 1)
