@@ -99,10 +99,11 @@ def plan_entries(
     found = [_events(question, actors, last)]
     if question.event is None:
         found.append(_traits(question, actors, last))
-        # Of events, the log has those that happened to come first: left to `joins`, as long as both ids are here. Not
-        # written as NOT (… AND …): ClickHouse 26.9 then finds no rows at all in parts where it reads a projection.
+        # Of events, the log has those that happened to come first: left to `joins`, as long as both ids are here.
+        # Multiplied, since of NOT (… AND …), and of if(…, 1), ClickHouse 26.9 may find no rows at all in parts whose
+        # projection it reads.
         own = bound("Array(UInt64)", list(actors))
-        others = sql("if(call = 'event' AND refused = '', has($own, a) + has($own, b) < 2, 1)", own=own)
+        others = sql("(call = 'event') * (refused = '') * has($own, a) * has($own, b) = 0", own=own)
         found += [_links(question, [*side, others], last) for side in touching(actors)]
         if within := [join for join in joins if _in_range(question, last, join)]:
             found.append(_joins(question, actors, within, last))
