@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pugd.dialects import segment
+from pugd.dialects import posthog, segment
 from pugd.dialects.dialect import Asked, Dialect
 
-DIALECTS: Final[Mapping[str, Dialect]] = {"segment": segment}
+DIALECTS: Final[Mapping[str, Dialect]] = {"segment": segment, "posthog": posthog}
 
 
 def chosen(name: str, others: tuple[str, ...], body: bytes, asked: Asked) -> Dialect:

@@ -80,6 +80,8 @@ class Decoded(Struct, gc=False):
     refused: list[Refusal] = []
     changes: dict[int, list[traits.Change]] | None = None
     """What messages change of traits, by their number; None: it stands in their properties and traits."""
+    ages: dict[int, int] = {}
+    """How long before they came messages happened, in ms, by their number, where that is all that is known."""
     place: str = "batch"
     """What the body calls its list of events, '' where it is the list; `single`: it is one event."""
     single: bool = False
@@ -129,7 +131,7 @@ def read(
     correct = clock.correct
     about: context.Context | None = None
     last_raw, last_channel = NOTHING, None  # what `about` is of: mostly that of the next message too
-    changes_of = decoded.changes
+    changes_of, ages = decoded.changes, decoded.ages
     gone: list[int] = []
     for number, message in enumerate(decoded.messages):
         user = message.userId
@@ -153,7 +155,7 @@ def read(
         if said is None:
             said = message.originalTimestamp
         if said is None:
-            occurred = original = received_at
+            occurred = original = received_at - ages.get(number, 0) if ages else received_at
             note = ""
         else:
             if message.sentAt is not None and decoded.sent_at is None:
@@ -202,6 +204,8 @@ def read(
                 properties = without_ip(properties)
             if changes_of is not None:
                 changes = changes_of.get(number)
+                if type(properties) is bytes:
+                    properties = traits.without_addresses(properties)
             elif type(properties) is bytes and traits.may_change(properties):
                 said_of_traits = traits.of_properties(properties)
                 if isinstance(said_of_traits, Refusal):
@@ -331,7 +335,8 @@ def _group(message: Message) -> bytes | Refusal:
         if isinstance(plain, Refusal):
             return plain
         traits = plain
-    return _encode({"group_id": group, "traits": Raw(without_ip(traits))})
+    said: dict[str, object] = {"group_id": group, "traits": Raw(without_ip(traits))}
+    return _encode({"group_type": message.category} | said if message.category else said)
 
 
 def _link_or_traits(
@@ -347,11 +352,13 @@ def _link_or_traits(
     about: context.Context,
     given: list[traits.Change] | None,
 ) -> Refusal | None:
-    """Add an identify or an alias to `batch`; anything else is no call. `given`: its changes, where not in `traits`."""
+    """Add an identify or an alias to `batch`; anything else is no call.
+
+    `given`  its changes of traits, where a dialect has them elsewhere: its call may then be nothing else, `traits`
+    """
     call = message.type
-    if call not in ("identify", "alias"):
+    if call is None or not (call in ("identify", "alias") or (call == "traits" and given is not None)):
         return _bad_call(call)
-    assert call is not None
     is_user = bool(user)
     changes = given or []
     if call == "alias":

@@ -49,14 +49,23 @@ def of_properties(properties: bytes) -> tuple[list[Change], bytes] | Refusal:
     found = {name: members[name] for name in OPERATIONS if name in members}
     if not found:
         return [], properties
-    changes = _changes({}, found, "properties.")
-    if isinstance(changes, Refusal):
-        return changes
-    if b'ip"' in properties:
-        clean = {name: _without_addresses(value) for name, value in found.items()}
-        if clean != found:
-            properties = _encode(members | clean)
-    return changes, properties
+    changes = of_operations(found)
+    return changes if isinstance(changes, Refusal) else (changes, without_addresses(properties))
+
+
+def of_operations(found: Mapping[str, Raw]) -> list[Change] | Refusal:
+    """The changes of operations, by their names as sent; for a dialect that has them beside the properties too."""
+    return _changes({}, found, "properties.")
+
+
+def without_addresses(properties: bytes) -> bytes:
+    """An event's properties without the addresses in operations among them."""
+    if b'ip"' not in properties or not may_change(properties):
+        return properties
+    members = _object.decode(properties)
+    found = {name: members[name] for name in OPERATIONS if name in members}
+    clean = {name: _without_addresses(value) for name, value in found.items()}
+    return properties if clean == found else _encode(members | clean)
 
 
 def of_identify(traits: bytes) -> list[Change] | Refusal:

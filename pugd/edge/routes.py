@@ -52,9 +52,32 @@ def _segment() -> Table:
     return table
 
 
+def _posthog() -> Table:
+    both = ("GET", "POST")
+    table = {path: Route("posthog", "capture", both) for path in ("/e", "/i/v0/e", "/capture", "/track", "/engage")}
+    table["/batch"] = Route("posthog", "capture")
+    table["/i/v1/analytics/events"] = Route("posthog", "v1", ways=Ways(bearer=True))
+    for path, call in {
+        "/s": "recording",
+        "/flags": "flags",
+        "/decide": "decide",
+        "/flags/definitions": "definitions",
+        "/api/feature_flag/local_evaluation": "definitions",
+        "/api/surveys": "surveys",
+        "/api/early_access_features": "features",
+        "/api/web_experiments": "experiments",
+        "/array/*/config": "config",
+        "/array/*/config.js": "config.js",
+        "/static/*": "static",
+    }.items():
+        posted = path in ("/s", "/flags", "/decide")
+        table[path] = Route("posthog", call, both if posted else ("GET",), asks=True)
+    return table
+
+
 def _routes() -> Table:
     """Each dialect its table; a star stands for one part of a path, such as a write key."""
-    table = _segment()
+    table = _segment() | _posthog()
     table["/health/live"] = Route("live", methods=("GET", "HEAD"))
     table["/health/ready"] = Route("ready", methods=("GET", "HEAD"))
     return table

@@ -1,0 +1,419 @@
+"""PostHog's capture API, as posthog-js, -node and -python speak it, the older forms and V1 included.
+
+A body is `{"api_key", "batch": [event…]}`, a list of events, or one event; its key and the time it was sent stand where
+the version of the library put them. `distinct_id` is one namespace: it says who, and not whether that is known. So it
+is an anonymous id until there is evidence: `$identify` names a user, and so do `$is_identified` and `$user_id` on an
+event. `$create_alias` and `$merge_dangerously` name two ids, in an order that differs from library to library;
+`$device_id` links nothing, since PostHog keeps it when somebody else signs in.
+
+    $identify                        identify: distinct_id is the user, $anon_distinct_id the anonymous id
+    $create_alias, $merge_dangerously  alias
+    $set, $set_once, $unset          a change of traits and no event
+    $groupidentify                   group: $group_type, $group_key, $group_set
+    $pageview, $screen               page, screen; every other event is a track, all under their own names
+    $snapshot                        a recording: taken for good and not kept
+
+Traits change by `$set`, `$set_once` and `$unset` beside `properties` or in them; where `$process_person_profile` is
+false, none does. Properties stay as they were sent; what PostHog says in them of page, library, device and session
+becomes the context too. Answers: posthog-js takes nothing but a 200 for kept, and nothing below 500 for "again".
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from pugd import errors
+from pugd.dialects import posthog_asks, salvage, traits
+from pugd.dialects.dialect import Asked, Reply
+from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
+from pugd.model import Ack, Refusal
+
+CAPTURE: Final = "capture"
+V1: Final = "v1"
+_DROPPED: Final = frozenset(("$snapshot", "$snapshot_items"))
+_TRAITS: Final = frozenset(("$set", "$set_once", "$unset"))
+_CALLS: Final = {
+    "$identify": "identify", "$create_alias": "alias", "$merge_dangerously": "alias", "$groupidentify": "group",
+    "$pageview": "page", "$screen": "screen", **dict.fromkeys(_TRAITS, "traits"),
+}  # fmt: skip
+_WORDS: Final = {
+    "messageId": "uuid", "userId": "distinct_id", "anonymousId": "distinct_id", "previousId": "properties.alias",
+    "groupId": "properties.$group_key", "name": "event",
+}  # fmt: skip
+"""What PostHog calls our fields."""
+
+
+class Event(Struct, gc=False):
+    """One event as it comes, in any of PostHog's forms."""
+
+    event: str | None = None
+    uuid: str | None = None
+    distinct_id: Id | bool = None
+    properties: Raw = NOTHING
+    timestamp: str | int | float | None = None
+    set: Raw = msgspec.field(default=NOTHING, name="$set")
+    set_once: Raw = msgspec.field(default=NOTHING, name="$set_once")
+    unset: Raw = msgspec.field(default=NOTHING, name="$unset")
+    api_key: str | None = None
+    token: str | None = None
+    sent_at: str | int | float | None = None
+    offset: float | None = None
+    """How long before it was sent it happened, in ms: older posthog-js say so in place of a time."""
+    options: dict[str, Any] | None = None
+    """V1: what stands in properties otherwise."""
+    session_id: str | None = None
+    engaged: Id = msgspec.field(default=None, name="$distinct_id")
+    """/engage of the oldest libraries."""
+    engage_token: str | None = msgspec.field(default=None, name="$token")
+
+
+class _Body(Event, gc=False):
+    """One event, or a batch of them."""
+
+    batch: list[Event] | None = None
+
+
+class _Envelope(Struct, gc=False):
+    """A batch, but for its events."""
+
+    api_key: str | None = None
+    token: str | None = None
+    sent_at: str | int | float | None = None
+
+
+class _Properties(Struct, gc=False, rename=lambda name: "$" + name):
+    """What is read of an event's properties. Of any type, since an odd title is no reason to lose an event."""
+
+    distinct_id: Any = msgspec.field(default=None, name="distinct_id")
+    token: Any = msgspec.field(default=None, name="token")
+    alias: Any = msgspec.field(default=None, name="alias")
+    title: Any = msgspec.field(default=None, name="title")
+    utm_source: Any = msgspec.field(default=None, name="utm_source")
+    utm_medium: Any = msgspec.field(default=None, name="utm_medium")
+    utm_campaign: Any = msgspec.field(default=None, name="utm_campaign")
+    utm_term: Any = msgspec.field(default=None, name="utm_term")
+    utm_content: Any = msgspec.field(default=None, name="utm_content")
+    set: Raw = NOTHING
+    set_once: Raw = NOTHING
+    unset: Raw = NOTHING
+    insert_id: Any = None
+    time: Any = None
+    anon_distinct_id: Any = None
+    user_id: Any = None
+    is_identified: Any = None
+    process_person_profile: Any = None
+    ignore_sent_at: Any = None
+    group_type: Any = None
+    group_key: Any = None
+    group_set: Raw = NOTHING
+    session_id: Any = None
+    device_id: Any = None
+    device_type: Any = None
+    device_model: Any = None
+    device_manufacturer: Any = None
+    current_url: Any = None
+    pathname: Any = None
+    referrer: Any = None
+    raw_user_agent: Any = None
+    useragent: Any = None
+    user_agent: Any = None
+    browser_language: Any = None
+    locale: Any = None
+    timezone: Any = None
+    lib: Any = None
+    lib_version: Any = None
+    os: Any = None
+    os_name: Any = None
+    os_version: Any = None
+    app_name: Any = None
+    app_version: Any = None
+    app_build: Any = None
+    screen_width: Any = None
+    screen_height: Any = None
+
+
+_body = msgspec.json.Decoder(_Body)
+_list = msgspec.json.Decoder(list[Event])
+_event = msgspec.json.Decoder(Event)
+_envelope = msgspec.json.Decoder(_Envelope)
+_properties = msgspec.json.Decoder(_Properties)
+_object = msgspec.json.Decoder(dict[str, Raw])
+_encode = msgspec.json.Encoder().encode
+
+
+def decode(body: bytes, asked: Asked) -> Decoded | Refusal | Reply:
+    """Read a request's body: JSON, inflated and out of its form."""
+    if asked.call not in (CAPTURE, V1):
+        return posthog_asks.reply(asked)
+    if b"compression=lz64" in asked.query or asked.form.get("compression") == "lz64":
+        return LZ64
+    body, whole = salvage.checked(body)
+    is_list = body.lstrip()[:1] == b"["
+    if whole is None:
+        try:
+            if is_list:
+                return _understood(_Envelope(), _list.decode(body), asked, place="")
+            one = _body.decode(body)
+            around = _Envelope(one.api_key or one.token, None, one.sent_at)
+            if one.batch is not None:
+                return _understood(around, one.batch, asked, place="batch")
+            return _understood(around, [one], asked, place="", single=True)
+        except msgspec.ValidationError as error:
+            whole = salvage.wrong_type(error)
+            if not is_list and not (whole.field or "").startswith("batch["):
+                return whole
+        except msgspec.DecodeError as error:
+            return salvage.unreadable(error)
+    place = "" if is_list else "batch"
+    alone = salvage.alone(body, place, _event, whole)
+    if isinstance(alone, Refusal):
+        return alone
+    envelope = salvage.read_again(alone.around, "", _envelope)
+    if isinstance(envelope, Refusal):
+        return whole
+    return _understood(envelope, alone.events, asked, place, alone.indexes, alone.refused)
+
+
+LZ64: Final = Refusal(
+    errors.UNSUPPORTED_ENCODING,
+    "compression=lz64 is not taken: update posthog-js, or have it send base64, gzip or plain JSON.",
+)
+
+
+def _understood(
+    around: _Envelope,
+    events: list[Event],
+    asked: Asked,
+    place: str,
+    indexes: list[int] | None = None,
+    refused: list[Refusal] | None = None,
+    single: bool = False,
+) -> Decoded:
+    """Events as messages."""
+    numbers = range(len(events)) if indexes is None else indexes
+    decoded = Decoded(
+        [], around.api_key or around.token, around.sent_at, indexes=[], refused=refused or [], changes={},
+        place=place, single=single, words=_WORDS,
+    )  # fmt: skip
+    if decoded.sent_at is None:
+        # V1 says it in a header, older posthog-js in the query.
+        stamp = asked.more.get(b"posthog-request-timestamp")
+        decoded.sent_at = stamp.decode("latin-1") if stamp else _milliseconds(asked.query)
+    unskewed: set[int] = set()
+    for index, event in zip(numbers, events, strict=True):
+        wrong = _add(event, index, decoded, unskewed)
+        if wrong is not None:
+            where = "" if single else f"{place}[{index}]"
+            field = f"{where}.{wrong.field}".lstrip(".") if wrong.field else where or None
+            decoded.refused.append(Refusal(wrong.code, wrong.message, field, None if single else index, event.uuid))
+    if unskewed:
+        # Skew is of each message then, but of those whose clock is said to be right.
+        for number, message in enumerate(decoded.messages):
+            message.sentAt = None if number in unskewed else decoded.sent_at
+        decoded.sent_at = None
+    return decoded
+
+
+def _milliseconds(query: bytes) -> int | None:
+    """`_=…`: when a request was sent, in the query."""
+    for pair in query.split(b"&"):
+        if pair.startswith(b"_=") and pair[2:].isdigit() and len(pair) < 20:
+            return int(pair[2:])
+    return None
+
+
+def _add(event: Event, index: int, decoded: Decoded, unskewed: set[int]) -> Refusal | None:
+    """Add what an event says to `decoded`."""
+    text = bytes(event.properties)
+    if text in (b"", b"null"):
+        text = b"{}"
+    elif not text.startswith(b"{"):
+        return Refusal(errors.INVALID_FIELD, "properties must be a JSON object, such as {}.", "properties")
+    said = _properties.decode(text)
+    if decoded.write_key is None:
+        decoded.write_key = event.api_key or event.token or event.engage_token or _text(said.token) or None
+    name = event.event
+    if name in _DROPPED:
+        return None
+    if name is None and event.engaged is not None:
+        name = "$set"
+    distinct = _distinct(event, said)
+    if not distinct:
+        return Refusal(errors.MISSING_FIELD, "distinct_id is missing: say who it was.", "distinct_id")
+    call = _CALLS.get(name or "", "track")
+    changes = _changes(event, said)
+    if isinstance(changes, Refusal):
+        return changes
+    options = event.options or {}
+    if _is_false(said.process_person_profile) or _is_false(options.get("process_person_profile")):
+        changes = []
+    message = Message(call, event.uuid or _text(said.insert_id) or None)
+    message.timestamp = event.timestamp if event.timestamp is not None else _time(said.time)
+    message.context = _context(event, said)
+    message.channel = "web" if said.lib == "web" else None
+    known = call == "identify" or said.is_identified is True or _text(said.user_id) == distinct
+    if known:
+        message.userId = distinct
+    else:
+        message.anonymousId = distinct
+    if call == "identify":
+        anonymous = _id(said.anon_distinct_id)
+        message.anonymousId = None if anonymous == distinct else anonymous
+    elif call == "alias":
+        message.previousId = _id(said.alias)
+    elif call == "group":
+        message.groupId, message.traits = _id(said.group_key), said.group_set
+        message.category = _text(said.group_type)
+    elif call != "traits":
+        message.event = message.name = name
+        message.properties = _together(text, event)
+    number = len(decoded.messages)
+    if event.offset is not None and message.timestamp is None:
+        decoded.ages[number] = int(min(max(event.offset, 0), AGE_MAX_MS))
+    if said.ignore_sent_at is True or options.get("disable_skew_correction") is True:
+        unskewed.add(number)
+    assert decoded.indexes is not None
+    assert decoded.changes is not None
+    if changes:
+        decoded.changes[number] = changes
+    decoded.messages.append(message)
+    decoded.indexes.append(index)
+    return None
+
+
+AGE_MAX_MS: Final = 366 * 86_400_000
+
+
+def _distinct(event: Event, said: _Properties) -> str:
+    """Who; '' where nobody is named. Bounds are for all dialects' reader to check."""
+    for value in (event.distinct_id, said.distinct_id, event.engaged):
+        found = _id(value)
+        text = found if isinstance(found, str) else id_text(found)
+        if text:
+            return text
+    return ""
+
+
+def _id(value: object) -> Id:
+    """An id of either of its types; what is neither is none."""
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _time(value: object) -> str | int | float | None:
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+
+
+def _is_false(value: object) -> bool:
+    return value is False or value == "false"
+
+
+def _changes(event: Event, said: _Properties) -> list[traits.Change] | Refusal:
+    """What it changes of traits, in both places; what stands beside the properties wins."""
+    if not (event.set or event.set_once or event.unset or said.set or said.set_once or said.unset):
+        return []
+    found: dict[str, Raw] = {}
+    for name, beside, within in (
+        ("$set", event.set, said.set),
+        ("$set_once", event.set_once, said.set_once),
+        ("$unset", event.unset, said.unset),
+    ):
+        if beside and within and bytes(beside)[:1] == bytes(within)[:1] == b"{":
+            found[name] = Raw(_encode(_object.decode(within) | _object.decode(beside)))
+        elif beside or within:
+            found[name] = beside or within
+    return traits.of_operations(found)
+
+
+def _together(text: bytes, event: Event) -> Raw:
+    """The properties as they were sent, with what stood beside them: PostHog keeps it there too."""
+    if not (event.set or event.set_once or event.unset):
+        return Raw(text)
+    members = _object.decode(text)
+    for name, value in (("$set", event.set), ("$set_once", event.set_once), ("$unset", event.unset)):
+        if value:
+            members[name] = value
+    return Raw(_encode(members))
+
+
+def _context(event: Event, said: _Properties) -> Raw:
+    """What PostHog says of where it happened, in Segment's words."""
+    found: dict[str, object] = {}
+
+    def put(group: str, **values: object) -> None:
+        some = {name: value for name, value in values.items() if value is not None}
+        if some:
+            found[group] = some
+
+    title = said.title
+    referrer = None if said.referrer == "$direct" else said.referrer
+    put("page", url=said.current_url, path=said.pathname, title=title, referrer=referrer)
+    put("library", name="posthog-js" if said.lib == "web" else said.lib, version=said.lib_version)
+    put("app", name=said.app_name, version=said.app_version, build=said.app_build)
+    put("os", name=said.os_name or said.os, version=said.os_version)
+    put(
+        "device", id=said.device_id, type=said.device_type, model=said.device_model,
+        manufacturer=said.device_manufacturer,
+    )  # fmt: skip
+    put("screen", width=said.screen_width, height=said.screen_height)
+    put(
+        "campaign", source=said.utm_source, medium=said.utm_medium, name=said.utm_campaign, term=said.utm_term,
+        content=said.utm_content,
+    )  # fmt: skip
+    plain = {
+        "userAgent": said.raw_user_agent or said.useragent or said.user_agent,
+        "locale": said.browser_language or said.locale,
+        "timezone": said.timezone,
+        "sessionId": event.session_id or said.session_id,
+    }
+    return Raw(_encode(found | {name: value for name, value in plain.items() if value is not None}))
+
+
+KEPT: Final = Reply(200, b'{"status":1}')
+KEPT_V1: Final = Reply(200, b'{"results":{}}')
+
+
+def constant(asked: Asked) -> Reply | None:
+    return KEPT_V1 if asked.call == V1 else KEPT
+
+
+def success(ack: Ack, asked: Asked) -> Reply:
+    """Libraries read `status`, V1 the results of what was not taken; what was refused is told besides."""
+    if asked.call == V1:
+        dropped = {
+            refusal.event_id: {"result": "drop", "details": refusal.message}
+            for refusal in ack.refused
+            if refusal.event_id
+        }
+        return Reply(200, _encode({"results": dropped}))
+    if not ack.refused:
+        return KEPT
+    told = [
+        {"index": refusal.index, "uuid": refusal.event_id, "code": refusal.code, "detail": refusal.message,
+         "attr": refusal.field}
+        for refusal in ack.refused
+    ]  # fmt: skip
+    return Reply(200, _encode({"status": 1, "accepted": ack.accepted, "refused": told}))
+
+
+def failure(status: int, ack: Ack, asked: Asked) -> Reply:
+    """A body as PostHog's own. posthog-js drops what it sent at any 4xx, so what may be sent again is a 503."""
+    assert ack.failed is not None
+    if status in (408, 429):
+        status = 503
+    if ack.failed.code == errors.INVALID_KEY:
+        told = {"type": "authentication_error", "code": "invalid_api_key", "detail": ack.failed.message, "attr": None}
+    else:
+        kind = "server_error" if status >= 500 else "validation_error"
+        told = {"type": kind, "code": ack.failed.code, "detail": ack.failed.message, "attr": ack.failed.field}
+    return Reply(status, _encode(told))
+
+
+def is_mine(body: bytes, asked: Asked) -> bool:
+    return True
