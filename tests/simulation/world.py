@@ -33,6 +33,7 @@ import pugd.identity.snapshot
 import pugd.journal.reader
 import pugd.journal.writer
 import pugd.quarantine
+import pugd.reception
 from pugd import commands
 from pugd.collector import Collector
 from pugd.config import Config
@@ -149,6 +150,7 @@ class World:
             (pugd.drain, {"os": system, "time": clock, "random": chance, "secrets": hidden}),
             (pugd.collector, {"os": system, "Edge": Edge, "commands": asked, "time": clock}),
             (pugd.collector, {"keep_freed_memory": lambda: None}),
+            (pugd.reception, {"time": clock}),
             (trio.to_thread, {"run_sync": _inline}),
         ]
         before = [(module, name, getattr(module, name, None)) for module, names in places for name in names]
