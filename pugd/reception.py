@@ -19,7 +19,7 @@ from pugd import errors
 from pugd.accept import TOGETHER_BYTES_MAX, Accept, Arrival
 from pugd.dialects.dialect import Asked, Dialect, Reply
 from pugd.dialects.known import DIALECTS, chosen
-from pugd.edge import form, gate, routes
+from pugd.edge import form, gate, routes, snippet
 from pugd.edge.connection import Request
 from pugd.edge.head import Head
 from pugd.edge.health import JOURNAL_FULL, Health
@@ -87,6 +87,8 @@ class Reception:
             found = routes.find(request.head)
             if isinstance(found, routes.Found) and found.route.handler in HEALTH:
                 request.answer(self._healthy(found.route.handler))
+            elif isinstance(found, routes.Found) and found.route.handler == snippet.NAME:
+                request.answer(snippet.answer(request.head))
             elif len(request.body) < self._early_bytes_left:
                 self._early_bytes_left -= len(request.body)
                 self._early.append(request)
@@ -194,6 +196,8 @@ class Reception:
         route = found.route
         if route.handler in HEALTH:
             return _Note(generation, health=route.handler)
+        if route.handler == snippet.NAME:
+            return _Note(generation, snippet.answer(head))
         dialect = DIALECTS[route.handler]
         asked = _asked(head, found)
         if route.asks:
@@ -212,7 +216,7 @@ class Reception:
 def refuse(why: Refused, head: Head | None) -> bytes:
     """The answer to a request that goes no further, in the words of the dialect that its path speaks."""
     found = routes.look_up(head.path) if head is not None else None
-    if head is None or found is None or found.route.handler in HEALTH:
+    if head is None or found is None or found.route.handler not in DIALECTS:
         return why.response()
     ack = Ack(0, [], why.refusal, 0)
     return _made(DIALECTS[found.route.handler].failure(why.status, ack, _asked(head, found)), why.headers)

@@ -141,8 +141,11 @@ def split_head(head: bytes) -> tuple[int, dict[str, str]]:
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, _, value = line.partition(":")
-        assert name.lower() not in headers, f"{name} twice in {head!r}"
-        headers[name.lower()] = value.strip()
+        name, value = name.lower(), value.strip()
+        if name == "vary" and name in headers:  # a list, which may come in several lines
+            value = f"{headers.pop(name)}, {value}"
+        assert name not in headers, f"{name} twice in {head!r}"
+        headers[name] = value
     return int(lines[0].split(" ")[1]), headers
 
 

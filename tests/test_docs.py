@@ -21,6 +21,7 @@ from pugd.dialects.known import DIALECTS
 from pugd.drain import DrainStatistics
 from pugd.edge import routes
 from pugd.errors import status_of
+from pugd.reception import HEALTH
 from pugd.store.clickhouse import StoreStatistics
 from pugd.web import metrics
 from pugd.web.app import _Safe, console
@@ -78,10 +79,16 @@ def test_every_path_of_the_console_is_documented_and_the_reverse() -> None:
 
 
 def test_health_of_the_collector_is_documented() -> None:
-    there = {path for path, route in routes.ROUTES.items() if route.handler not in DIALECTS}
+    there = {path for path, route in routes.ROUTES.items() if route.handler in HEALTH}
     both = {row[0].strip("`").partition(" ")[2] for row in table_rows(section(HTTP, "## Health and metrics")) if
             row[1] == "both"}  # fmt: skip
     assert both == there
+
+
+def test_every_other_path_of_the_collector_is_the_script_for_pages() -> None:
+    others = {path for path, route in routes.ROUTES.items() if route.handler not in {*DIALECTS, *HEALTH}}
+    assert others == {"/pugd.js"}
+    assert "`GET /pugd.js`" in HTTP
 
 
 def codes() -> dict[str, str]:

@@ -46,11 +46,13 @@ _WANTED: Final = (
     _ONCE
     | _MORE
     | {
+        b"accept-encoding",
         b"access-control-request-headers",
         b"access-control-request-method",
         b"connection",
         b"content-encoding",
         b"expect",
+        b"if-none-match",
         b"sec-fetch-mode",
         b"sec-fetch-site",
         b"user-agent",
@@ -61,7 +63,7 @@ _WANTED: Final = (
     }
 )
 _UNWANTED: Final = (
-    *(b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"cookie", b"dnt", b"pragma", b"priority"),
+    *(b"accept", b"accept-language", b"cache-control", b"cookie", b"dnt", b"pragma", b"priority"),
     *(b"referer", b"sec-ch-ua", b"sec-ch-ua-mobile", b"sec-ch-ua-platform", b"sec-fetch-dest", b"x-retry-count"),
 )
 _SPELLINGS: Final = {spelt: name for name in (*_WANTED, *_UNWANTED) for spelt in (name, name.decode().title().encode())}
@@ -101,6 +103,8 @@ class Head(msgspec.Struct, gc=False, eq=False):
     forwarded_for: bytes | None
     forwarded_host: bytes | None
     forwarded_proto: bytes | None
+    accept_encoding: bytes | None = None
+    if_none_match: bytes | None = None
     more: dict[bytes, bytes] = {}
     """What one dialect alone wants, by lower-case name."""
     note: object = None
@@ -233,6 +237,8 @@ def parse(raw: bytes) -> Head | Refused:
         get(b"x-forwarded-for"),
         get(b"x-forwarded-host"),
         get(b"x-forwarded-proto"),
+        get(b"accept-encoding"),
+        get(b"if-none-match"),
         {name: headers[name] for name in _MORE & headers.keys()},
     )
 

@@ -27,7 +27,7 @@ class Route(msgspec.Struct, frozen=True):
     """Where a path leads."""
 
     handler: str
-    """The dialect that it speaks; `live` and `ready` are health."""
+    """The dialect that it speaks; `live` and `ready` are health, `snippet` is our script for browsers."""
     call: str = ""
     """What the path says of the body: `track`, …, or `batch`; empty where the body says it itself."""
     methods: tuple[str, ...] = ("POST",)
@@ -80,6 +80,7 @@ def _routes() -> Table:
     table = _segment() | _posthog()
     table["/health/live"] = Route("live", methods=("GET", "HEAD"))
     table["/health/ready"] = Route("ready", methods=("GET", "HEAD"))
+    table["/pugd.js"] = Route("snippet", methods=("GET", "HEAD"))
     return table
 
 

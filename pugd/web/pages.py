@@ -14,6 +14,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -191,7 +192,10 @@ class Pages:
             wanted = {name: value for name, value in {**kept, **changed}.items() if value}
             return "/people" + (f"?{urlencode(wanted)}" if wanted else "")
 
+        write_key = ""
         newcomer = not answer.count and not question.search and question.identified is None and not answer.stored_until
+        if newcomer:
+            write_key = await self._access.write_key(project.id) or "WRITE_KEY"
         return self._render(
             "people.html",
             project=project,
@@ -208,7 +212,8 @@ class Pages:
             sorts=_SORTS,
             newcomer=newcomer,
             collector=self._collector,
-            login=shlex.quote(f"{await self._access.write_key(project.id) or 'WRITE_KEY'}:") if newcomer else "",
+            login=shlex.quote(f"{write_key}:"),
+            script=_script(self._collector, write_key),
         )
 
     async def _timeline(self, request: Request, project: Project) -> Response:
@@ -500,6 +505,14 @@ def _day(at: datetime, now: datetime) -> str:
     text = f"{at:%A}, {at.day} {at:%B %Y}"
     apart = (now.date() - at.date()).days
     return f"Today · {text}" if apart == 0 else f"Yesterday · {text}" if apart == 1 else text
+
+
+def _script(collector: str, write_key: str) -> str:
+    """What a web page needs so that its visitors are seen, as its author pastes it."""
+    return (
+        "<script>window.pugd=window.pugd||function(){(pugd.q=pugd.q||[]).push(arguments)}</script>\n"
+        f'<script src="{escape(collector)}/pugd.js" data-key="{escape(write_key)}" async></script>'
+    )
 
 
 def number(value: int) -> str:

@@ -23,41 +23,57 @@ _START = (
 """Chromium reads commands from descriptor 3 and answers on 4."""
 
 
+class _Pipe:
+    """To the browser and back, for all of its tabs."""
+
+    def __init__(self, to: int, back: int) -> None:
+        self.to, self.back = to, back
+        self.read = b""
+        self.count = 0
+
+    def next(self) -> dict[str, Any]:
+        while b"\0" not in self.read:
+            more = os.read(self.back, 1 << 20)
+            assert more, "the browser has gone"
+            self.read += more
+        line, _, self.read = self.read.partition(b"\0")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
 class Browser:
     """One page in one window."""
 
-    def __init__(self, to: int, back: int) -> None:
-        self._to, self._back = to, back
-        self._read = b""
-        self._count = 0
+    def __init__(self, pipe: _Pipe) -> None:
+        self._pipe = pipe
         self._session = ""
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.ask("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
         self.ask("Page.enable")
         self.ask("Network.enable")
 
+    def another(self) -> Browser:
+        """A second tab, with the same cookies and storage."""
+        return Browser(self._pipe)
+
+    def close(self) -> None:
+        """This tab alone, as its cross does: the page is told."""
+        self.ask("Page.close")
+
     def ask(self, method: str, **params: object) -> Any:
-        self._count += 1
-        message: dict[str, object] = {"id": self._count, "method": method, "params": params}
+        pipe = self._pipe
+        pipe.count += 1
+        message: dict[str, object] = {"id": pipe.count, "method": method, "params": params}
         if self._session:
             message["sessionId"] = self._session
-        os.write(self._to, json.dumps(message).encode() + b"\0")
-        while (said := self._next()).get("id") != self._count:
+        os.write(pipe.to, json.dumps(message).encode() + b"\0")
+        while (said := pipe.next()).get("id") != pipe.count:
             pass
         assert "error" not in said, said
         return said["result"]
 
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._read:
-            more = os.read(self._back, 1 << 20)
-            assert more, "the browser has gone"
-            self._read += more
-        line, _, self._read = self._read.partition(b"\0")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
     def _wait_loaded(self) -> None:
-        while self._next().get("method") != "Page.loadEventFired":
+        while (said := self._pipe.next()).get("method") != "Page.loadEventFired" or said["sessionId"] != self._session:
             pass
 
     def open(self, address: str) -> None:
@@ -75,7 +91,10 @@ class Browser:
         self.run(f"document.querySelector({json.dumps(selector)}).value = {json.dumps(text)}")
 
     def run(self, script: str) -> Any:
-        return self.ask("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+        """The value of a script, awaited where it is a promise."""
+        said = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in said, said
+        return said["result"].get("value")
 
     @property
     def text(self) -> str:
@@ -103,7 +122,7 @@ def browser(directory: Path) -> Iterator[Browser]:
     os.close(theirs_in)
     os.close(theirs_out)
     try:
-        yield Browser(to, back)
+        yield Browser(_Pipe(to, back))
     finally:
         process.kill()
         process.wait()
