@@ -245,9 +245,10 @@
     if (!pending) return;
     clearTimeout(pending);
     pending = 0;
-    const path = (text) => text.replace(/\?[^#]*/, '');
     // A query that is replaced is a filter or a search being typed, no other page.
+    const path = (text) => text.replace(/\?[^#]*/, '');
     if (pushed ? address() !== seen : path(address()) !== path(seen)) view();
+    else seen = address();
     pushed = false;
   };
   const moved = (push) => {

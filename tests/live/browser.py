@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 PATH = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+PATIENCE_S = 60
 
 _START = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
@@ -33,6 +36,7 @@ class _Pipe:
 
     def next(self) -> dict[str, Any]:
         while b"\0" not in self.read:
+            assert select.select([self.back], [], [], PATIENCE_S)[0], "the browser says nothing any more"
             more = os.read(self.back, 1 << 20)
             assert more, "the browser has gone"
             self.read += more

@@ -5,6 +5,8 @@ while collectors are killed, networks fail, tabs close and storage is forbidden;
 from __future__ import annotations
 
 import http.server
+import json
+import re
 import threading
 import time
 from collections import Counter
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 from live.browser import PATH as BROWSER
 from live.browser import Browser, browser
-from live.daemon import WRITE_KEY, Answer, Daemon, http_request
+from live.daemon import WRITE_KEY, Answer, Daemon, http_request, root
 from live.test_console import new_login_link
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs chromium")
@@ -86,12 +88,14 @@ class Road:
         self.mode: str | int = "open"
         self.requests: list[float] = []
         """When each came."""
+        self.bodies: list[Any] = []
         road = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 road.requests.append(time.monotonic())
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                road.bodies.append(json.loads(body))
                 self.close_connection = True
                 if road.mode == "cut":
                     return
@@ -437,6 +441,116 @@ def test_without_storage_a_page_works_and_sees_nothing_thrown(daemon: Daemon, si
     assert window.run("new Promise((done) => setTimeout(done, 100)).then(() => pugd.flush())") is True
     assert names(daemon, "snip-sandboxed") == ["page_view", "there"]
     assert no_errors(window)
+
+
+def test_cookieless_keeps_nothing_and_sends_no_id(site: Site, road: Road, window: Browser) -> None:
+    """What the collector makes of it is its own matter: here it is what leaves the browser."""
+    site.tag["/cookieless"] = road.tag
+    window.open(f"{site.address}/cookieless")
+    wait(lambda: sent(window))
+    ids = {visitor(window), road.bodies[0]["batch"][0]["context"]["sessionId"]}
+    road.mode = 503
+    window.run("pugd.identify('snip-known')")
+    assert window.run("pugd.flush()") is False
+    # What was said before is still sent, from memory.
+    window.run("pugd.consent('cookieless'); pugd.track('seen'); pugd.identify('snip-named'); pugd.alias('snip-other')")
+    window.run("pugd.group('acme'); pugd.page()")
+    assert (kept(window), window.run("document.cookie")) == ([], "")
+    road.mode = 200
+    road.bodies.clear()
+    wait(lambda: window.run("pugd.flush()"))
+    said = [event for body in road.bodies for event in body["batch"]]
+    assert [event["type"] for event in said] == ["identify", "track", "page"]
+    assert said[0]["userId"] == "snip-known"
+    for event in said[1:]:
+        assert event["context"]["cookieless"] is True
+        assert not {"anonymousId", "userId"} & set(event)
+        assert "sessionId" not in event["context"]
+        assert not [one for one in {*ids, "snip-known"} if one in json.dumps(event)]
+    assert kept(window) == []
+    # As the page goes, what is in its memory goes by beacon.
+    road.bodies.clear()
+    window.run("pugd.track('last'); location.href = '/without'")
+    wait(lambda: [event["event"] for body in road.bodies for event in body["batch"]] == ["last"])
+    assert kept(window) == []
+
+
+def test_sessions_end_when_idle_and_after_a_day(daemon: Daemon, site: Site, window: Browser) -> None:
+    window.open(f"{site.address}/sessions")
+    minute = 60_000
+    seen = []
+    for began, last, same in ((29, 29, True), (31, 31, False), (1439, 1, True), (1441, 1, False), (-5, -5, True)):
+        age = f"Date.now() - {began * minute}, Date.now() - {last * minute}"
+        window.run(f"localStorage.setItem('{PREFIX}session', ['before', {age}].join(' ')); pugd.track('tick')")
+        seen.append((window.run(f"localStorage.getItem('{PREFIX}session').split(' ')[0]") == "before", same))
+    assert all(found == same for found, same in seen), seen
+    wait(lambda: sent(window))
+    ids = [one["context"]["sessionId"] for one in events(daemon, visitor(window)) if one["event"] == "tick"]
+    assert (ids[0], ids[2], ids[4]) == ("before", "before", "before")
+    assert len(set(ids)) == 3
+
+
+def paths(daemon: Daemon, window: Browser) -> list[str]:
+    """Of the page views so far, without what is before the path."""
+    wait(lambda: sent(window))
+    return [re.sub(r"^https?://[^/]+", "", one["context"]["page"]["url"]) for one in events(daemon, visitor(window))]
+
+
+def test_a_page_view_is_what_a_person_would_call_one(daemon: Daemon, site: Site, window: Browser) -> None:
+    window.open(f"{site.address}/a")
+
+    def do(script: str) -> None:
+        window.run(f"{script}; new Promise((done) => setTimeout(done, 150))")
+
+    do("history.replaceState({}, '', '/a')")
+    do("history.replaceState({}, '', '/a?typed=1')")
+    do("location.hash = 'part'")
+    assert paths(daemon, window) == ["/a"]
+    do("history.pushState({}, '', '/b?page=2')")
+    do("history.pushState({}, '', '/gone'); history.replaceState({}, '', '/c')")
+    do("location.hash = '#/route'")
+    do("history.back()")
+    do("history.replaceState({}, '', '/d')")
+    assert paths(daemon, window) == ["/a", "/b?page=2", "/c", "/c#/route", "/c", "/d"]
+    # A view that waits for its title is its own visitor's and comes before what is said after it.
+    window.run("history.pushState({}, '', '/e'); pugd.track('on e'); pugd.reset(); pugd.track('reset')")
+    wait(lambda: sent(window))
+    assert names(daemon, visitor(window)) == ["reset"]
+    # Away and back: the page as it was left is looked at again.
+    window.open(f"{site.address}/without")
+    window.run("history.back()")
+    wait(lambda: window.run("window.pugd && pugd.loaded"))
+    assert paths(daemon, window)[-1] == "/e"
+    assert no_errors(window)
+
+
+def test_no_views_by_themselves_and_loaded_twice(daemon: Daemon, site: Site, window: Browser) -> None:
+    site.tag["/manual"] = 'data-auto="false"'
+    window.open(f"{site.address}/manual")
+    window.run("history.pushState({}, '', '/manual/2')")
+    window.run("""new Promise((done) => {
+        const tag = document.createElement('script');
+        tag.src = document.querySelector('script[src]').src;
+        tag.dataset.key = 'another';
+        tag.onload = done;
+        document.head.append(tag);
+    }).then(() => pugd.page('Pricing', {plan: 'pro'}))""")
+    wait(lambda: sent(window))
+    (view,) = events(daemon, visitor(window))
+    assert (view["event"], view["properties"]) == ("Pricing", {"plan": "pro"})
+
+
+def test_the_documented_content_security_policy_suffices(daemon: Daemon, site: Site, window: Browser) -> None:
+    page = (root / "docs/clients/browser.md").read_text().partition("## Content-Security-Policy")[2]
+    host = f"http://127.0.0.1:{daemon.port}"
+    policy = page.split("```")[1].strip().replace("https://events.example.com", host)
+    site.headers["/strict"] = {"Content-Security-Policy": f"default-src 'none'; {policy}"}
+    site.pages["/strict"] = f'<!doctype html><script src="{host}/pugd.js" data-key="{WRITE_KEY}" async></script>'
+    window.open(f"{site.address}/strict")
+    wait(lambda: sent(window))
+    anonymous = visitor(window)
+    window.run("pugd.track('strict'); location.href = '/without'")
+    wait(lambda: names(daemon, anonymous) == ["page_view", "strict"])
 
 
 def test_wrong_calls_throw_nothing(daemon: Daemon, site: Site, window: Browser) -> None:
