@@ -553,6 +553,23 @@ def test_the_documented_content_security_policy_suffices(daemon: Daemon, site: S
     wait(lambda: names(daemon, anonymous) == ["page_view", "strict"])
 
 
+def test_a_full_storage_costs_no_event(daemon: Daemon, site: Site, window: Browser) -> None:
+    window.open(f"{site.address}/full")
+    wait(lambda: sent(window))
+    window.run("""for (let size = 1 << 22; size >= 1; size >>= 1) {
+        for (let n = 0; n < 2; n++) try { localStorage.setItem(`theirs ${size} ${n}`, 'x'.repeat(size)) } catch {}
+    }""")
+    failed = "try { localStorage.setItem('more', 'x'.repeat(50)); 'taken' } catch (error) { error.name }"
+    assert window.run(failed) == "QuotaExceededError"
+    window.run("for (let n = 0; n < 20; n++) pugd.track('kept in memory', {n}); 0")
+    assert queued(window) == 0
+    wait(lambda: window.run("pugd.flush()"))
+    anonymous = visitor(window)
+    assert names(daemon, anonymous) == ["page_view"] + ["kept in memory"] * 20
+    window.run("pugd.track('at the end'); location.href = '/without'")
+    wait(lambda: names(daemon, anonymous)[-1] == "at the end")
+
+
 def test_wrong_calls_throw_nothing(daemon: Daemon, site: Site, window: Browser) -> None:
     site.before["/wrong"] = "pugd('no such call'); pugd(); pugd('track')"
     window.open(f"{site.address}/wrong")
