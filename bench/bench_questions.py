@@ -19,15 +19,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import trio
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pugd.journeys import ANY, BEST, FIRST_EVER, FIRST_IN_RANGE, RECURRING, Flow, Funnel, Retention, Sessions
-from pugd.query import flow, funnel, retention, sessions
-from pugd.query.sequence import happened, marks
-from pugd.query.sql import Plan, Sql, bound, sql
+from pugd.ask import Breakdown, Condition, Did, Selection
+from pugd.journeys import ANY, BEST, FIRST_EVER, FIRST_IN_RANGE, RECURRING, Flow, Funnel, Retention, Sessions, Trend
+from pugd.query import flow, funnel, people, retention, sessions, trend
+from pugd.query.conditions import ALWAYS, Node, Row
+from pugd.query.reading import Reading
+from pugd.query.sql import Plan, bound, plan, sql
+from pugd.question import People
 from pugd.store.clickhouse import Store
 
 DAY = 86_400_000
@@ -69,6 +73,15 @@ from (
             settings={"max_partitions_per_insert_block": 100},
         )  # fmt: skip
         print(f"\r{(part + 1) * (events // slices):,} events", end="", flush=True)
+    client.command(
+        "insert into traits (project, actor, occurred_at, received_at, event_id, distinct_id, key, operation, value,"
+        " collector, epoch, position) select 1, sipHash64(id), fromUnixTimestamp64Milli({began:Int64} + toInt64("
+        "sipHash64(number, 't') % {span:UInt64}), 'UTC') as at, at, 't' || toString(number), 'anon-' || toString(id),"
+        " if(number % 4 = 0, 'size', 'plan'), 'set', '\"' || ['free', 'pro', 'team'][1 + number % 3] || '\"', 'c', 7,"
+        " number from (select number, toUInt64(sipHash64(number, 'who') % {actors:UInt64}) as id from"
+        " numbers({count:UInt64}))",
+        {"began": BEGAN, "span": DAYS * DAY, "actors": ACTORS, "count": 600_000},
+    )
     for first, to in ((0, ACTORS - LINKED), (ACTORS - LINKED, ACTORS - LINKED)):
         client.command(
             "insert into person_of (project, actor, person, version, collector, epoch, position) select 1,"
@@ -79,15 +92,20 @@ from (
     print()
 
 
-def named(*names: str) -> list[Sql]:
-    return [sql("event = $name", name=bound("String", name)) for name in names]
+def named(*names: str) -> list[Node]:
+    return [Row(sql("event = $name", name=bound("String", name))) for name in names]
 
 
-def read(names: list[str] | None, conditions: list[Sql], linked: bool, **more: Any) -> Sql:
-    place = bound("UInt64", 2**63 if linked else 0)
-    only = [] if names is None else [sql("event IN $names", names=bound("Array(String)", names))]
-    columns = [("mark", marks(conditions)), *more.pop("columns", [])]
-    return happened(1, place, [*only, *more.pop("only", [])], columns=columns, **more)
+def reading(linked: bool) -> Reading:
+    """As of the newest link; or as if nobody were linked."""
+    return Reading(
+        1,
+        bound("UInt64", 2**63 if linked else 0),
+        zone=ZoneInfo("UTC"),
+        now=BEGAN + DAYS * DAY,
+        actor=lambda distinct_id: 0,
+        segments={},
+    )
 
 
 def questions() -> dict[str, Callable[[bool], Plan]]:
@@ -96,18 +114,44 @@ def questions() -> dict[str, Callable[[bool], Plan]]:
 
     def steps(**options: str) -> Callable[[bool], Plan]:
         asked = Funnel(project=1, since=BEGAN, until=BEGAN + 90 * DAY, steps=4, **options)
-        return lambda linked: funnel.plan_steps(
-            asked, read(list(STEPS), named(*STEPS), linked, since=BEGAN, until=asked.until + asked.window_ms)
-        )
+        return lambda linked: funnel.plan_steps(asked, funnel.happening(asked, reading(linked), named(*STEPS)))
 
     def weeks(back: str | None, births: str) -> Callable[[bool], Plan]:
         asked = Retention(project=1, since=BEGAN, until=until, births=births)
-        conditions = [*named("page_view"), *(named(back) if back else [sql("1")])]
-        return lambda linked: retention.plan_cells(asked, read(back and ["page_view", back], conditions, linked))
+        (started, returned) = (*named("page_view"), *(named(back) if back else [ALWAYS]))
+        return lambda linked: retention.plan_cells(
+            asked, retention.happening(asked, reading(linked), started, returned)
+        )
+
+    def trend_of(where: Condition | None, told: Breakdown | None = None) -> Callable[[bool], Plan]:
+        asked = Trend(project=1, since=BEGAN, until=until, measure="people", interval="week")
+
+        def planned(linked: bool) -> Plan:
+            of = reading(linked)
+            met = of.selection(Selection(event="page_view", where=where), "of")
+            by = None if told is None else of.told(told, "breakdown")
+            return trend.plan_points(asked, trend.happening(asked, of, met, None, by), told=told is not None)
+
+        return planned
+
+    def segment(condition: Condition) -> Callable[[bool], Plan]:
+        def planned(linked: bool) -> Plan:
+            of = reading(linked)
+            met = of.persons(of.condition(condition, "where"))
+            return plan(sql("SELECT count() FROM $met", met=met))
+
+        return planned
 
     asked_flow = Flow(project=1, since=BEGAN, until=BEGAN + 30 * DAY)
     asked_sessions = Sessions(project=1, since=BEGAN, until=BEGAN + 30 * DAY, interval="day", breakdown="entry_page")
     span = sessions.Span.around(asked_sessions.since, asked_sessions.until)
+    terms = Condition(
+        all=(
+            Condition(trait="plan", value="pro"),
+            Condition(did=Did(event="order", count=2, last="60 d")),
+            Condition(not_=Condition(did=Did(event="signup", where=Condition(property="plan", value="team")))),
+        )
+    )
     return {
         "funnel, 4 steps": steps(),
         "funnel, 4 steps, best attempt": steps(entry=BEST),
@@ -116,23 +160,25 @@ def questions() -> dict[str, Callable[[bool], Plan]]:
         "retention, 12 weeks, first in range": weeks("search", FIRST_IN_RANGE),
         "retention, 12 weeks, back with any event": weeks(None, FIRST_EVER),
         "retention, 12 weeks, recurring, any event": weeks(None, RECURRING),
+        "segment of 3 terms": segment(terms),
+        "trend by week, people": trend_of(None),
+        "trend by week, people with a trait": trend_of(Condition(trait="plan", value="pro")),
+        "trend by week, people by a trait": trend_of(None, Breakdown(trait="plan")),
+        "trend by week, people with a property": trend_of(Condition(property="plan", value="pro")),
+        "trend by week, people with a trait at the time": trend_of(Condition(trait="plan", value="pro", as_of="event")),
+        "people, the first page": lambda linked: people.plan_page(
+            People(project=1), None if linked else bound("UInt64", 0)
+        ),
+        "people, a search": lambda linked: people.plan_page(
+            People(project=1, search="12345"), None if linked else bound("UInt64", 0)
+        ),
         "flow, 5 steps, 30 days": lambda linked: flow.plan_links(
-            asked_flow,
-            read(
-                None, named("signup"), linked, since=BEGAN, until=BEGAN + 44 * DAY,
-                columns=[("name", sql("toString(event)"))],
-            ),
+            asked_flow, flow.happening(asked_flow, reading(linked), *named("signup"))
         ),
         "sessions, 30 days, by day and entry page": lambda linked: sessions.plan_cells(
-            asked_sessions,
-            span,
-            read(
-                None, [sql("1")], linked, since=span.read_from, until=span.read_until,
-                only=[sql("$lane.1 != ''", lane=sessions.LANE)],
-                columns=[("lane", sessions.LANE), ("page", sql("path")), ("chosen", sql("1"))],
-            ),
+            asked_sessions, span, sessions.happening(asked_sessions, span, reading(linked))
         ),
-    }  # fmt: skip
+    }
 
 
 def peer_steps() -> str:

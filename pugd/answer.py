@@ -31,7 +31,7 @@ from pugd.errors import (
 from pugd.model import person_text
 from pugd.query import links, people, timeline, times
 from pugd.query.person import Located, located, locating
-from pugd.query.sql import Plan
+from pugd.query.sql import Plan, Sql
 from pugd.question import (
     IDS_IN_LISTS_MAX,
     Explain,
@@ -147,7 +147,7 @@ class Answer:
         self._store = store
         self._wait_stored = wait_stored
         self._collector = collector
-        self._clock = clock
+        self.clock = clock
         self.actor = actor
         self._settings: dict[str, int] | None = None
         self._questions = self._failed = self._stale = 0
@@ -155,42 +155,54 @@ class Answer:
 
     async def people(self, question: People, *, stale: bool = False) -> PeopleAnswer:
         """raises QuestionError (a cursor of another question), StoreUnavailableError, StoreError"""
-        return await self._counted(self._people, question, stale)
+        return await self.counted(self._people, question, stale)
 
     async def person(self, question: OnePerson, *, stale: bool = False) -> PersonAnswer:
         """raises UnknownPersonError, StoreUnavailableError, StoreError"""
-        return await self._counted(self._person, question, stale)
+        return await self.counted(self._person, question, stale)
 
     async def timeline(self, question: Timeline, *, stale: bool = False) -> TimelineAnswer:
         """raises UnknownPersonError, QuestionError, StoreUnavailableError, StoreError"""
-        return await self._counted(self._timeline, question, stale)
+        return await self.counted(self._timeline, question, stale)
 
     async def refusals(self, question: Refusals, *, stale: bool = False) -> RefusalsAnswer:
         """raises UnknownPersonError, QuestionError, StoreUnavailableError, StoreError"""
-        return await self._counted(self._refusals, question, stale)
+        return await self.counted(self._refusals, question, stale)
 
     async def explain(self, question: Explain) -> ExplainAnswer:
         """raises IdentityError (unknown_id, not_linked), CollectorAwayError, StoreUnavailableError, StoreError"""
         # The collector first: what it names is flushed then, and the store catches up with that.
         found = await self._collector("explain", project=question.project, a=question.a, b=question.b)
-        return await self._counted(partial(self._explain, found), question, False)
+        return await self.counted(partial(self._explain, found), question, False)
 
     async def unlink(self, question: Unlink) -> UnlinkAnswer:
         """raises IdentityError (unknown_id, not_linked, self_link), CollectorAwayError, StoreUnavailableError,
         StoreError"""
-        return await self._counted(self._unlink, question, False)
+        return await self.counted(self._unlink, question, False)
 
     async def merge(self, question: Merge) -> MergeAnswer:
         """raises IdentityError (unknown_id, self_link, illegal_id, too_many_ids), CollectorAwayError,
         StoreUnavailableError, StoreError"""
-        return await self._counted(self._merge, question, False)
+        return await self.counted(self._merge, question, False)
 
     def statistics(self) -> AnswerStatistics:
         return AnswerStatistics(self._questions, self._failed, self._stale, self._seconds, self._waited_seconds)
 
     async def _people(self, question: People, asked_at: str, stored_until: str | None) -> PeopleAnswer:
-        page = people.shape_page(question, await self._run(people.plan_page(question)))
-        found = await self._run(locating(question.project, page.persons, page.place)) if page.persons else []
+        return await self.page(question, asked_at, stored_until)
+
+    async def page(
+        self,
+        question: People,
+        asked_at: str,
+        stored_until: str | None,
+        *,
+        place: Sql | None = None,
+        only: Sql | None = None,
+    ) -> PeopleAnswer:
+        """A page of persons: of all, or as of a `place` in the link log, `only` of a sub-select of persons."""
+        page = people.shape_page(question, await self.run(people.plan_page(question, place, only)))
+        found = await self.run(locating(question.project, page.persons, page.place)) if page.persons else []
         members = located(page.persons, found)
         known = await self._known(question.project, members.values(), IDS_IN_LISTS_MAX, question.as_of)
         persons = known.persons
@@ -201,17 +213,17 @@ class Answer:
 
     async def _person(self, question: OnePerson, asked_at: str, stored_until: str | None) -> PersonAnswer:
         one = await self._one(question.project, question.actor, question.as_of)
-        refused = links.shape_refused(await self._run(links.plan_refused(question.project, one.members.actors)))
+        refused = links.shape_refused(await self.run(links.plan_refused(question.project, one.members.actors)))
         return PersonAnswer(one.person, sum(refused.values()), asked_at, _as_of(question.as_of), stored_until)
 
     async def _timeline(self, question: Timeline, asked_at: str, stored_until: str | None) -> TimelineAnswer:
         one = await self._one(question.project, question.actor, question.as_of)
         actors = one.members.actors
         taken_out = await self._taken_out(question.project, one)
-        found = await self._run(timeline.plan_entries(question, actors, one.said.joins, taken_out))
+        found = await self.run(timeline.plan_entries(question, actors, one.said.joins, taken_out))
         page, following = timeline.shape_entries(question, found)
         history = timeline.plan_history(question.project, actors, page)
-        entries = timeline.shape(page, [] if history is None else await self._run(history), one.said.first)
+        entries = timeline.shape(page, [] if history is None else await self.run(history), one.said.first)
         return TimelineAnswer(
             one.person, entries, following, asked_at, one.left_out, _as_of(question.as_of), stored_until
         )
@@ -222,23 +234,23 @@ class Answer:
         own = set(actors)
         others = {actor for actor, _, _ in one.found}
         if more := {person for actor, _, ever in one.found if actor in own for person in ever} - one.looked:
-            others.update(actor for (actor,) in await self._run(links.plan_sharing(project, more)))
+            others.update(actor for (actor,) in await self.run(links.plan_sharing(project, more)))
         others -= own
         if not others:
             return []
-        found = await self._run(links.plan_taken_out(project, others))
+        found = await self.run(links.plan_taken_out(project, others))
         if not found:
             return []
-        persons = await self._run(links.plan_persons(project, {*actors, *(out for _, out in found)}))
+        persons = await self.run(links.plan_persons(project, {*actors, *(out for _, out in found)}))
         return links.left(found, actors, persons)
 
     async def _refusals(self, question: Refusals, asked_at: str, stored_until: str | None) -> RefusalsAnswer:
         actors = None
         if question.actor is not None:
             actors = (await self._one(question.project, question.actor)).members.actors
-        found = await self._run(links.plan_refusals(question, actors))
+        found = await self.run(links.plan_refusals(question, actors))
         page, following = links.shape_refusals(question, found)
-        counts = links.shape_refused(await self._run(links.plan_refused(question.project, actors)))
+        counts = links.shape_refused(await self.run(links.plan_refused(question.project, actors)))
         return RefusalsAnswer(page, counts, following, asked_at, stored_until)
 
     # -- what the collector knows, and what only it can do -------------------------------------------------------------
@@ -289,7 +301,7 @@ class Answer:
         raises   IdentityError where one was never seen
         """
         actors = [self.actor(project, a_id), self.actor(project, b_id)]
-        members = located(actors, await self._run(locating(project, actors)))
+        members = located(actors, await self.run(locating(project, actors)))
         persons = (await self._known(project, members.values(), None)).persons
         for field, id_, actor in zip(fields, (a_id, b_id), actors, strict=True):
             if members[actor].person not in persons:
@@ -303,7 +315,7 @@ class Answer:
         """Entries of the link log, which the collector named and which are flushed."""
         if not orders:
             return []
-        found = links.shape_entries(orders, await self._run(links.plan_entries(project, orders)))
+        found = links.shape_entries(orders, await self.run(links.plan_entries(project, orders)))
         if found is None:
             raise StoreUnavailableError("ClickHouse does not hold all of these links yet. Ask again in a while.")
         return found
@@ -320,7 +332,7 @@ class Answer:
     # -- persons -------------------------------------------------------------------------------------------------------
 
     async def _one(self, project: int, actor: int, as_of: int | None = None) -> _Found:
-        found = await self._run(locating(project, [actor]))
+        found = await self.run(locating(project, [actor]))
         members = located([actor], found)
         known = await self._known(project, members.values(), None, as_of)
         one = members[actor]
@@ -340,13 +352,14 @@ class Answer:
         actors = [actor for at in distinct for actor in at.actors]
         if not actors:
             return _Known({}, LeftOut(0, 0), people.Links([]), [])
-        accepted = people.Links([tuple(row) for row in await self._run(people.plan_links(project, actors))])
-        activity = await self._run(people.plan_activity(project, actors, accepted))
-        traits = await self._run(people.plan_traits(project, distinct, as_of))
+        accepted = people.Links([tuple(row) for row in await self.run(people.plan_links(project, actors))])
+        activity = await self.run(people.plan_activity(project, actors, accepted))
+        traits = await self.run(people.plan_traits(project, distinct, as_of))
         persons, left_out = people.shape_persons(distinct, accepted, activity, traits, ids_max=ids_max)
         return _Known(persons, left_out, accepted, activity)
 
-    async def _run(self, plan: Plan) -> Any:
+    async def run(self, plan: Plan) -> Any:
+        """A statement's rows. raises StoreUnavailableError, StoreError"""
         if self._settings is None:
             # A server may be older than a setting, and refuses what it does not know.
             known = await self._store.query(
@@ -355,12 +368,15 @@ class Answer:
             self._settings = {name: READ_SETTINGS[name] for (name,) in known.rows}
         return (await self._store.query(plan.sql, plan.parameters, self._settings)).rows
 
-    async def _counted(
-        self, answer: Callable[[Any, str, str | None], Awaitable[T]], question: object, stale: bool
-    ) -> T:
+    async def counted(self, answer: Callable[[Any, str, str | None], Awaitable[T]], question: object, stale: bool) -> T:
+        """Catch up, answer, count. `answer` is given the question, when it was asked, and where `stale` and not all is
+        stored, up to when.
+
+        raises   StoreUnavailableError, and what `answer` raises
+        """
         self._questions += 1
         begun = time.monotonic()
-        asked_at = times.text(self._clock())
+        asked_at = times.text(self.clock())
         try:
             stored = await self._wait_stored()
             self._waited_seconds += time.monotonic() - begun

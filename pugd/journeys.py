@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
-from pugd.question import QuestionError
+from pugd.ask import COUNTS, INTERVALS, NUMBERS
+from pugd.question import LeftOut, QuestionError
 
 MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS
@@ -32,6 +33,10 @@ PERIODS_MAX = 366
 AFTER, BEFORE = DIRECTIONS = ("after", "before")
 FLOW_STEPS_MAX = 10
 NAMES_DEFAULT, NAMES_MAX = 10, 50
+
+POINTS_MAX = 1_500
+INTERVAL_MS_MIN = {"hour": 60 * MINUTE_MS, "day": 23 * 60 * MINUTE_MS, "week": 7 * DAY_MS, "month": 28 * DAY_MS}
+"""Of the shortest of its kind, near enough to bound how many there are."""
 
 ENTRY_PAGE, EXIT_PAGE, FIRST_EVENT = SESSION_VALUES = ("entry_page", "exit_page", "first_event")
 
@@ -105,7 +110,21 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
     values: int = VALUES_DEFAULT
 
 
-AnyJourney = Funnel | Retention | Flow | Sessions
+class Trend(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of something there was, over time, or told apart by a value."""
+
+    project: int
+    since: int
+    until: int
+    measure: str
+    """One of ask.COUNTS, or of ask.NUMBERS: of the numbers that events say."""
+    interval: str | None = "day"
+    """One of ask.INTERVALS, of the zone; None: the range as a whole."""
+    zone: str = "UTC"
+    values: int = VALUES_DEFAULT
+
+
+AnyJourney = Funnel | Retention | Flow | Sessions | Trend
 
 
 def check(question: AnyJourney) -> None:
@@ -148,6 +167,15 @@ def check(question: AnyJourney) -> None:
                 question.breakdown in (None, *SESSION_VALUES),
                 "breakdown",
                 f"must be one of {', '.join(SESSION_VALUES)}",
+            )
+        case Trend():
+            _choice("measure", question.measure, (*COUNTS, *NUMBERS))
+            _require(question.interval in (None, *INTERVALS), "interval", f"must be one of {', '.join(INTERVALS)}")
+            length = INTERVAL_MS_MIN.get(question.interval or "", question.until)
+            _require(
+                (question.until - question.since) // length < POINTS_MAX,
+                "interval",
+                f"at most {POINTS_MAX} {question.interval}s: ask for a shorter range, or longer intervals",
             )
     if not isinstance(question, Flow):
         _require(1 <= question.values <= VALUES_MAX, "breakdown.values", f"must be 1 to {VALUES_MAX}")
@@ -194,6 +222,9 @@ class FunnelStep(msgspec.Struct, frozen=True, kw_only=True):
     """Of those at this step, who did not come to the next; 0 at the last."""
     since_first: Durations | None
     since_previous: Durations | None
+    token: str | None = None
+    """Opens into these people: POST /v1/ask/people. So do all tokens below."""
+    dropped_token: str | None = None
 
 
 class FunnelSeries(Series, frozen=True, kw_only=True):
@@ -205,6 +236,7 @@ class Cell(msgspec.Struct, frozen=True):
     rate: float | None
     finished: bool
     """The period is over for everybody in the cohort."""
+    token: str | None = None
 
 
 class Cohort(msgspec.Struct, frozen=True):
@@ -213,6 +245,7 @@ class Cohort(msgspec.Struct, frozen=True):
     size: int
     cells: list[Cell]
     """From the birth's own period on, as far as they have begun."""
+    token: str | None = None
 
 
 class RetentionSeries(Series, frozen=True, kw_only=True):
@@ -225,6 +258,7 @@ class FlowNode(msgspec.Struct, frozen=True):
     event: str | None
     """null: others."""
     people: int
+    token: str | None = None
 
 
 class FlowLink(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
@@ -239,11 +273,13 @@ class FlowStep(msgspec.Struct, frozen=True):
     """From the step before."""
     ended: int
     """Who had come as far as the step before, and went no further."""
+    ended_token: str | None = None
 
 
 class FlowFound(msgspec.Struct, frozen=True):
     people: int
     steps: list[FlowStep]
+    token: str | None = None
 
 
 class SessionsCell(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,8 +293,79 @@ class SessionsCell(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions of one event."""
     bounce_rate: float | None
     duration: Durations | None
+    token: str | None = None
 
 
 class SessionsSeries(Series, frozen=True, kw_only=True):
     total: SessionsCell
     intervals: list[SessionsCell]
+
+
+class TrendPoint(msgspec.Struct, frozen=True, kw_only=True):
+    begins: str | None
+    """Of the interval; null: the whole range."""
+    value: float | None
+    """The measure; null where there is nothing to measure."""
+    events: int
+    people: int
+    finished: bool
+    """The interval is over."""
+    token: str | None = None
+
+
+class TrendSeries(Series, frozen=True, kw_only=True):
+    name: str | None = None
+    measure: str
+    total: TrendPoint
+    points: list[TrendPoint]
+
+
+class Range(msgspec.Struct, frozen=True, rename={"since": "from", "until": "to"}):
+    """What a question was asked of."""
+
+    since: str
+    until: str
+    zone: str
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What all answers have."""
+
+    range: Range
+    asked_at: str
+    left_out: LeftOut
+    """Events in the range that no question counts."""
+    stored_until: str | None = None
+    """Only where a stale answer was allowed and given: nothing received later is in it."""
+
+
+class FunnelAnswer(Answered, frozen=True, kw_only=True):
+    series: list[FunnelSeries]
+    previous: list[FunnelSeries] | None = None
+    """Of the period before, of the same length."""
+
+
+class RetentionAnswer(Answered, frozen=True, kw_only=True):
+    series: list[RetentionSeries]
+
+
+class FlowAnswer(Answered, frozen=True, kw_only=True):
+    flow: FlowFound
+
+
+class SessionsAnswer(Answered, frozen=True, kw_only=True):
+    series: list[SessionsSeries]
+    previous: list[SessionsSeries] | None = None
+
+
+class TrendAnswer(Answered, frozen=True, kw_only=True):
+    series: list[TrendSeries]
+    previous: list[TrendSeries] | None = None
+
+
+class TopAnswer(Answered, frozen=True, kw_only=True):
+    rows: list[TrendSeries]
+    """The whole first, then each value, the others last."""
+
+
+AnyJourneyAnswer = FunnelAnswer | RetentionAnswer | FlowAnswer | SessionsAnswer | TrendAnswer | TopAnswer

@@ -19,6 +19,7 @@ from hypercorn.trio import serve
 
 from pugd import commands
 from pugd.answer import Answer, Stored
+from pugd.ask import Condition
 from pugd.check import Check
 from pugd.check import Collector as AskedCollector
 from pugd.config import Config, address, reachable
@@ -27,6 +28,7 @@ from pugd.control.control import Control, open_control
 from pugd.data import DataDirectory, Held
 from pugd.drain import Drain
 from pugd.errors import CollectorAwayError, ConfigError, ControlError, PugdError, StoreUnavailableError
+from pugd.everyone import Everyone
 from pugd.identity.agreement import Report, told
 from pugd.identity.graph import Graph
 from pugd.model import LINK, LinkRow, Project
@@ -73,6 +75,7 @@ class Keeper:
         self._answer = Answer(
             self._store, wait_stored=self._wait_stored, actor=self._hasher.actor, collector=self._ask_collector
         )
+        self._everyone = Everyone(self._answer, self._segments)
         self._control: Control | None = None
         self._greeted = False
         self._check: Check | None = None
@@ -268,9 +271,14 @@ class Keeper:
 
     # -- what others ask -----------------------------------------------------------------------------------------------
 
+    async def _segments(self, project: int) -> dict[str, Condition]:
+        """By name."""
+        return {}
+
     async def _serve_console(self) -> None:
         application = console(
             asker=self._answer,
+            crowd=self._everyone,
             access=Access(self),
             health=self.health,
             statistics=self._statistics,

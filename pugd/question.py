@@ -232,6 +232,9 @@ class PeopleAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Only where it was asked for: the time of the traits."""
     stored_until: str | None = None
     """Only where a stale answer was allowed and given: nothing received later is in it."""
+    then: int | None = None
+    """Only of a token: how many it said when it was made; `count` is of now."""
+    then_at: str | None = None
 
 
 class PersonAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

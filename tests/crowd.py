@@ -7,13 +7,16 @@ import itertools
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from engine import opened_store
 from histories import History, insert
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 from reference import timeline
 
-from pugd.query.sequence import happened, marks
+from pugd.query.conditions import Node, Row
+from pugd.query.reading import Reading, Told
 from pugd.query.sql import Plan, Sql, bound, plan, sql
 
 PERSONS = 60
@@ -28,9 +31,22 @@ def said(names: str) -> Callable[[dict], bool]:
     return lambda event: event["event"] in names
 
 
-def asked(names: str) -> Sql:
+def asked(names: str) -> Node:
     """The same for ClickHouse."""
-    return sql("event IN $names", names=bound("Array(String)", list(names)))
+    return Row(sql("event IN $names", names=bound("Array(String)", list(names))))
+
+
+PATH = Told(sql("path"))
+"""A breakdown by path."""
+
+
+def reading(history: History, **more: Any) -> Reading:
+    """Of the crowd's project, as of its newest link."""
+    return Reading(
+        history.project,
+        NEWEST,
+        **{"zone": ZoneInfo("UTC"), "now": 2**46, "segments": {}, "actor": history.actor, **more},
+    )
 
 
 def crowd(random: Random, times: Callable[[], int], *, events: int = 500, names: str = "ABCX") -> History:
@@ -75,10 +91,9 @@ def happenings(history: History) -> list[dict]:
     ]
 
 
-def events(history: History, conditions: Sequence[Sql], **more: Any) -> Sql:
+def events(history: History, marked: Sequence[Node], **more: Any) -> Sql:
     """The crowd's events in ClickHouse, marked with the conditions they meet."""
-    columns = [("mark", marks(conditions)), *more.pop("columns", [])]
-    return happened(history.project, NEWEST, more.pop("only", ()), columns=columns, **more)
+    return reading(history).events(marked, only=False, **more)
 
 
 async def stored(history: History) -> None:
@@ -91,3 +106,10 @@ async def found(statement: Sql) -> list[tuple]:
 
 async def planned(asking: Plan) -> list[tuple]:
     return (await (await opened_store()).query(asking.sql, asking.parameters, {"readonly": 2})).rows
+
+
+def said_of(answer: Any) -> tuple:
+    """What a part of an answer says, in order, but for its tokens."""
+    return tuple(
+        value for name, value in zip(answer.__struct_fields__, astuple(answer), strict=True) if "token" not in name
+    )

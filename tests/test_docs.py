@@ -53,7 +53,9 @@ def documented(text: str) -> set[tuple[str, str]]:
 
 def application() -> Starlette:
     nobody = cast(Any, None)
-    made = console(asker=nobody, access=nobody, health=nobody, statistics=nobody, collector="http://127.0.0.1:7080")
+    made = console(
+        asker=nobody, crowd=nobody, access=nobody, health=nobody, statistics=nobody, collector="http://127.0.0.1:7080"
+    )
     assert isinstance(made, _Safe)
     assert isinstance(made._app, Starlette)
     return made._app
@@ -136,7 +138,12 @@ def test_examples_are_shaped_like_answers() -> None:
     people, timeline, explained = examples
 
     def fields(kind: type[msgspec.Struct]) -> set[str]:
-        return {field.encode_name for field in msgspec.structs.fields(kind)} - {"stored_until", "as_of"}
+        return {field.encode_name for field in msgspec.structs.fields(kind)} - {
+            "stored_until",
+            "as_of",
+            "then",
+            "then_at",
+        }
 
     assert set(people) == fields(question.PeopleAnswer)
     assert set(people["people"][0]) == fields(question.Person)

@@ -14,7 +14,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pugd"
 
-VOCABULARY = {"model", "question", "journeys", "tables", "errors", "config", "data", "quarantine", "logs", "service"}
+VOCABULARY = {
+    "model",
+    "question",
+    "ask",
+    "journeys",
+    "tables",
+    "errors",
+    "config",
+    "data",
+    "quarantine",
+    "logs",
+    "service",
+}
 """May import one another and nothing else of ours."""
 STAGES = {"edge", "dialects", "enrich", "identity", "journal", "columns", "store", "control", "query"}
 """Each imports the vocabulary and itself."""
@@ -27,13 +39,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "drain": VOCABULARY | {"journal", "columns", "store"},
     "repair": VOCABULARY | {"commands", "drain", "store"},
     "answer": VOCABULARY | {"query", "store", "control"},
+    "everyone": VOCABULARY | {"answer", "query"},
     "check": VOCABULARY | {"identity", "journal", "columns", "store"},
     "web": VOCABULARY | {"web", "query", "control"},
     "demo": VOCABULARY,
     "client": set(),
     "reception": VOCABULARY | {"accept", "dialects", "edge"},
     "collector": VOCABULARY | STAGES | {"process", "commands", "accept", "reception"},
-    "keeper": VOCABULARY | STAGES | {"process", "commands", "drain", "repair", "answer", "check", "web"},
+    "keeper": VOCABULARY | STAGES | {"process", "commands", "drain", "repair", "answer", "everyone", "check", "web"},
     "supervisor": VOCABULARY | {"process", "control"},
     "__main__": VOCABULARY | STAGES | {"process", "supervisor", "collector", "keeper", "demo", "drain", "repair"},
     "__init__": set(),

@@ -13,26 +13,27 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pugd.journeys import AFTER, Flow, FlowFound, FlowLink, FlowNode, FlowStep
-from pugd.query.sequence import happened, key_after, key_from, marks, meets, sequences
+from pugd.query.conditions import Node
+from pugd.query.reading import Reading
+from pugd.query.sequence import key_after, key_from, meets, sequences
 from pugd.query.sql import Plan, Sql, bound, plan, sql
 
 ANCHOR = 0
 """The mark of the event that a flow is of."""
 
 
-def happening(question: Flow, place: Sql, met: Sql) -> Sql:
+def happening(question: Flow, reading: Reading, met: Node) -> Sql:
     """What `plan_links` and `persons` read: all events that count within a window of the range.
 
-    `place`  of the link log
-    `met`    a condition on a row of `events`: that is what the flow is of
+    `met`    that is what the flow is of
     """
     after = question.direction == AFTER
-    return happened(
-        question.project,
-        place,
+    return reading.events(
+        [met],
         since=question.since if after else question.since - question.window_ms,
         until=question.until + question.window_ms + 1 if after else question.until,
-        columns=[("mark", marks([met])), ("name", sql("toString(event)"))],
+        only=False,
+        columns=[("name", sql("toString(event)"))],
     )
 
 
@@ -111,6 +112,11 @@ def persons(question: Flow, events: Sql, step: int, names: Sequence[str] | None,
             else sql("path[$step] IN $said", step=at, said=said),
         )
     return sql("(SELECT person FROM $paths WHERE $there)", paths=paths(question, _people(events)), there=there)
+
+
+def persons_at_all(question: Flow, events: Sql) -> Sql:
+    """A sub-select of everybody whom the flow is of."""
+    return sql("(SELECT person FROM $paths)", paths=paths(question, _people(events)))
 
 
 def _people(events: Sql) -> Sql:

@@ -15,36 +15,34 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pugd.journeys import ANY, BEST, FIRST, LEAVE_OUT, STRICT, Durations, Funnel, FunnelSeries, FunnelStep
+from pugd.query.conditions import Node
+from pugd.query.reading import Reading, Told
 from pugd.query.sequence import (
-    happened,
     key_after,
     key_from,
     key_time,
-    marks,
     meets,
     sequences,
     told_at,
     told_by,
     with_values,
 )
-from pugd.query.sql import Plan, Sql, any_of, bound, joined, named, plan, sql
+from pugd.query.sql import Plan, Sql, bound, joined, named, plan, sql
 
 
-def happening(question: Funnel, place: Sql, met: Sequence[Sql], value: Sql | None = None) -> Sql:
+def happening(question: Funnel, reading: Reading, met: Sequence[Node], told: Told | None = None) -> Sql:
     """What `plan_steps`, `persons` and `attempts` read: all that may change an attempt, and no more.
 
-    `place`  of the link log
-    `met`    a condition on a row of `events` for each step, and then for each exclusion
-    `value`  of a row of `events`, a String
+    `met`   a condition for each step, and then for each exclusion
+    `told`  by what a breakdown tells apart
     """
     assert len(met) == question.steps + len(question.exclusions)
-    return happened(
-        question.project,
-        place,
-        [] if question.order == STRICT else [any_of(met)],
+    return reading.events(
+        met,
         since=question.since,
         until=question.until + question.window_ms + 1,
-        columns=[("mark", marks(met)), *([] if value is None else [("value", value)])],
+        only=question.order != STRICT,
+        told=told,
     )
 
 
@@ -86,15 +84,17 @@ def shape_steps(question: Funnel, found: Iterable[Sequence[Any]]) -> list[Funnel
     """Everybody first, then by how many entered, and the others last."""
     series = []
     for value, others, all_values, people, durations in found:
+        if not people:
+            continue  # of nobody at all
         steps = []
-        for place, count in enumerate(people or [0] * question.steps):
+        for place, count in enumerate(people):
             first, previous = durations[2 * place - 2 : 2 * place] if place else (None, None)
             before = people[place - 1] if place else 0
             following = people[place + 1] if place + 1 < len(people) else count
             steps.append(
                 FunnelStep(
                     people=count,
-                    of_first=count / people[0] if people and people[0] else None,
+                    of_first=count / people[0] if people[0] else None,
                     of_previous=count / before if before else None,
                     dropped=count - following,
                     since_first=_took(first),

@@ -53,14 +53,17 @@ class Page(msgspec.Struct, frozen=True):
     left_out: LeftOut
 
 
-def plan_page(question: People) -> Plan:
-    """Find the page. Reads the project's events once, by their narrow columns alone unless ids are searched."""
-    project, search = question.project, question.search
-    found = [_events(project, search), _traits(project, search), _links(project, search)]
-    if search:
-        found.append(_trait_matches(project, search, question.as_of))
+def plan_page(question: People, place: Sql | None = None, only: Sql | None = None) -> Plan:
+    """Find the page. Reads the project's events once, by their narrow columns alone unless ids are searched.
+
+    `place`  of the link log; None: the newest
+    `only`   a sub-select of the persons that it is of; None: of everybody
+    """
+    project = question.project
     conditions = []
-    if search:
+    if only is not None:
+        conditions.append(sql("person IN $only", only=only))
+    if question.search:
         conditions.append(sql("matches"))
     if question.identified is not None:
         conditions.append(sql("identified") if question.identified else sql("NOT identified"))
@@ -82,26 +85,38 @@ WITH $newest AS place
 SELECT place, count(), groupArraySortedIf($limit)((key, person), $beyond),
     (SELECT (sum(bot), sum(cookieless AND NOT bot)) $all_events)
 FROM (
-    SELECT person, $key AS key
-    FROM (
-        SELECT if(known.person = 0, seen.actor, known.person) AS person,
-            sum(seen.count) AS events, min(seen.first) AS first_seen, max(seen.last) AS last_seen,
-            max(seen.user) AS identified, max(seen.match) AS matches
-        FROM ($found) AS seen
-        LEFT JOIN $mapping AS known ON known.actor = seen.actor
-        GROUP BY person
-    )
-    WHERE $conditions
+    SELECT person, $key AS key FROM $everybody WHERE $conditions
 )""",
-            newest=newest(project),
+            newest=newest(project) if place is None else place,
             limit=bound("UInt32", question.limit + 1),
             beyond=beyond,
             all_events=rows("events", project, uncounted=True),
             key=key,
-            found=joined(" UNION ALL ", found),
-            mapping=mapping(project, sql("place")),
+            everybody=everybody(project, sql("place"), search=question.search, as_of=question.as_of),
             conditions=all_of(conditions),
         )
+    )
+
+
+def everybody(
+    project: int, place: Sql, *, search: str = "", as_of: int | None = None, include_bots: bool = False
+) -> Sql:
+    """A sub-select of (person, events, first_seen, last_seen, identified, matches): everybody there is, times in ms.
+    `matches`: an id, or a trait `as_of` a time or now, has `search` in it."""
+    found = [_events(project, search, include_bots), _traits(project, search), _links(project, search)]
+    if search:
+        found.append(_trait_matches(project, place, search, as_of))
+    return sql(
+        """(
+    SELECT if(known.person = 0, seen.actor, known.person) AS person,
+        sum(seen.count) AS events, min(seen.first) AS first_seen, max(seen.last) AS last_seen,
+        max(seen.user) AS identified, max(seen.match) AS matches
+    FROM ($found) AS seen
+    LEFT JOIN $mapping AS known ON known.actor = seen.actor
+    GROUP BY person
+)""",
+        found=joined(" UNION ALL ", found),
+        mapping=mapping(project, place),
     )
 
 
@@ -115,14 +130,14 @@ def shape_page(question: People, found: Sequence[Sequence[Any]]) -> Page:
     return Page(place, count, [person for _, person in keys], following, LeftOut(bots, cookieless))
 
 
-def _events(project: int, search: str) -> Sql:
+def _events(project: int, search: str, include_bots: bool) -> Sql:
     return sql(
         """
 SELECT actor, countIf(call != 'group') AS count, toUnixTimestamp64Milli(min(occurred_at)) AS first,
     toUnixTimestamp64Milli(max(occurred_at)) AS last, max(user_id != '') AS user, max($match) AS match
 $rows GROUP BY actor""",
         match=contains(sql("if(user_id != '', user_id, anonymous_id)"), search) if search else sql("0"),
-        rows=rows("events", project),
+        rows=rows("events", project, bots=include_bots),
     )
 
 
@@ -153,12 +168,12 @@ WHERE side.2 != '' GROUP BY actor""",
     )
 
 
-def _trait_matches(project: int, search: str, as_of: int | None) -> Sql:
+def _trait_matches(project: int, place: Sql, search: str, as_of: int | None) -> Sql:
     """Persons one of whose traits matches, as of a time or now, in the form of the sums above. Only those are resolved
     of whom some operation says what is searched for, or adds, which may make any number."""
     until = _until(as_of)
     person = sql("if(known.person = 0, said.actor, known.person)")
-    known = sql("LEFT JOIN $mapping AS known ON known.actor = said.actor", mapping=mapping(project, sql("place")))
+    known = sql("LEFT JOIN $mapping AS known ON known.actor = said.actor", mapping=mapping(project, place))
     may = sql("operation = 'add' OR $match", match=json_contains(spelled(sql("value")), search))
     candidates = sql(
         "SELECT $person FROM (SELECT actor $rows) AS said $known",

@@ -30,11 +30,14 @@ class Located(msgspec.Struct, frozen=True):
     actors: tuple[int, ...]
 
 
-def rows(table: str, project: int, conditions: Iterable[Sql] = (), *, uncounted: bool = False) -> Sql:
-    """`FROM table WHERE …`, of one project. `uncounted`: with the events of bots and cookieless visitors too."""
+def rows(
+    table: str, project: int, conditions: Iterable[Sql] = (), *, uncounted: bool = False, bots: bool = False
+) -> Sql:
+    """`FROM table WHERE …`, of one project. `uncounted`: with the events of bots and cookieless visitors too; `bots`:
+    with those of bots."""
     found = [sql("project = $project", project=bound("UInt32", project))]
     if table == "events" and not uncounted:
-        found.append(sql("bot = 0 AND cookieless = 0"))
+        found.append(sql("cookieless = 0") if bots else sql("bot = 0 AND cookieless = 0"))
     return sql("FROM $table WHERE $conditions", table=_TABLES[table], conditions=all_of([*found, *conditions]))
 
 

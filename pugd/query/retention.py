@@ -17,9 +17,11 @@ from zoneinfo import ZoneInfo
 
 from pugd.journeys import DAY_MS, FIRST_EVER, ON_OR_AFTER, RECURRING, Cell, Cohort, Retention, RetentionSeries
 from pugd.query import times
+from pugd.query.conditions import All, Node, Row
 from pugd.query.filters import moment
-from pugd.query.sequence import happened, key_from, key_time, marks, meets, sequences, told_at, told_by, with_values
-from pugd.query.sql import Plan, Sql, all_of, any_of, bound, plan, sql
+from pugd.query.reading import Reading, Told
+from pugd.query.sequence import key_from, key_time, meets, sequences, told_at, told_by, with_values
+from pugd.query.sql import Plan, Sql, bound, plan, sql
 
 START, RETURN = 0, 1
 """The marks of the events."""
@@ -39,26 +41,17 @@ def bounds(question: Retention) -> list[int]:
     return times.periods(question.since, ends, question.period, ZoneInfo(question.zone))
 
 
-def happening(question: Retention, place: Sql, started: Sql, returned: Sql, now: int, value: Sql | None = None) -> Sql:
+def happening(question: Retention, reading: Reading, started: Node, returned: Node, told: Told | None = None) -> Sql:
     """What `plan_cells`, `persons` and `returns` read: all that may be a birth or a return until now, and no more.
 
-    `place`  of the link log
-    `started`, `returned`  conditions on a row of `events`
-    `value`  of a row of `events`, a String
+    `told`  by what a breakdown tells apart
     """
     since, until = moment(question.since), moment(question.until)
-    started = sql("$started AND occurred_at < $until", started=all_of([started]), until=until)
+    started = All((started, Row(sql("occurred_at < $until", until=until))))
     earlier = question.births == FIRST_EVER
     if earlier:
-        returned = sql("$returned AND occurred_at >= $since", returned=all_of([returned]), since=since)
-    return happened(
-        question.project,
-        place,
-        [any_of([started, returned])],
-        since=None if earlier else question.since,
-        until=now,
-        columns=[("mark", marks([started, returned])), *([] if value is None else [("value", value)])],
-    )
+        returned = All((returned, Row(sql("occurred_at >= $since", since=since))))
+    return reading.events([started, returned], since=None if earlier else question.since, until=reading.now, told=told)
 
 
 def plan_cells(question: Retention, events: Sql, *, told: bool = False) -> Plan:

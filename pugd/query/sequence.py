@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pugd.query.filters import moment
-from pugd.query.person import mapping, rows
 from pugd.query.sql import Sql, bound, joined, named, sql
 
 KEY = sql(
@@ -32,38 +30,6 @@ COUNTED = sql("call != 'group'")
 """Group calls lie among the events, but are nothing that anybody did."""
 
 
-def happened(
-    project: int,
-    place: Sql,
-    conditions: Iterable[Sql] = (),
-    *,
-    since: int | None = None,
-    until: int | None = None,
-    columns: Sequence[tuple[str, Sql]] = (),
-) -> Sql:
-    """A sub-select of (person, key) of a project's events that count, in [since, until), and what `columns` names of
-    their rows.
-
-    `place`    of the link log, that persons are as of
-    """
-    found = [COUNTED, *conditions]
-    if since is not None:
-        found.append(sql("occurred_at >= $since", since=moment(since)))
-    if until is not None:
-        found.append(sql("occurred_at < $until", until=moment(until)))
-    return sql(
-        """
-(SELECT if(known.person = 0, seen.actor, known.person) AS person, seen.key AS key$names
-FROM (SELECT actor, $key AS key$columns $rows) AS seen
-LEFT JOIN $mapping AS known ON known.actor = seen.actor)""",
-        names=joined("", (sql(", seen.$name AS $name", name=named(name)) for name, _ in columns)),
-        key=KEY,
-        columns=joined("", (sql(", $column AS $name", column=column, name=named(name)) for name, column in columns)),
-        rows=rows("events", project, found),
-        mapping=mapping(project, place),
-    )
-
-
 def key_from(ms: int) -> Sql:
     """The least key of an event at this time or later."""
     return sql("bitShiftLeft(toUInt128($ms), 84)", ms=bound("Int64", ms))
@@ -77,16 +43,6 @@ def key_after(key: Sql, ms: int) -> Sql:
 def key_time(key: Sql) -> Sql:
     """Milliseconds since 1970."""
     return sql("toInt64(bitShiftRight($key, 84))", key=key)
-
-
-def marks(conditions: Sequence[Sql]) -> Sql:
-    """Which of these a row of `events` meets: the first is bit 0. What is neither true nor false is not met."""
-    assert 0 < len(conditions) <= MARKS_MAX
-    bits = (
-        sql("bitShiftLeft(toUInt64(ifNull($condition, 0) != 0), $bit)", condition=condition, bit=bound("UInt8", bit))
-        for bit, condition in enumerate(conditions)
-    )
-    return joined(" + ", bits)
 
 
 def meets(mark: Sql, bits: Iterable[int]) -> Sql:

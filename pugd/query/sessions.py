@@ -19,8 +19,10 @@ import msgspec
 
 from pugd.journeys import ENTRY_PAGE, EXIT_PAGE, FIRST_EVENT, Durations, Sessions, SessionsCell, SessionsSeries
 from pugd.query import times
-from pugd.query.sequence import gathered, happened, in_order, key_time
-from pugd.query.sql import Plan, Sql, all_of, bound, joined, named, plan, sql
+from pugd.query.conditions import ALWAYS, Node
+from pugd.query.reading import Reading, Told
+from pugd.query.sequence import gathered, in_order, key_time, with_values
+from pugd.query.sql import Plan, Sql, bound, joined, named, plan, sql
 
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE
@@ -67,44 +69,30 @@ def bounds(question: Sessions) -> list[int]:
     return times.periods(question.since, question.until, question.interval, ZoneInfo(question.zone))[:-1]
 
 
-def happening(question: Sessions, span: Span, place: Sql, met: Sql | None = None, value: Sql | None = None) -> Sql:
+def happening(question: Sessions, span: Span, reading: Reading, met: Node = ALWAYS, told: Told | None = None) -> Sql:
     """What `plan_cells` and `sessions` read: all events of the span that count and may belong to a session.
 
-    `place`  of the link log
-    `met`    a condition on a row of `events`: sessions count that have such an event; None: all of them
-    `value`  of a row of `events`, a String
+    `met`    sessions count that have such an event
+    `told`   by what a breakdown tells apart
     """
-    chosen = sql("1") if met is None else sql("toUInt8(ifNull($met, 0) != 0)", met=all_of([met]))
-    return happened(
-        question.project,
-        place,
-        [sql("$lane.1 != ''", lane=LANE)],
+    return reading.events(
+        [met],
         since=span.read_from,
         until=span.read_until,
-        columns=[
-            ("lane", LANE),
-            ("page", sql("path")),
-            ("chosen", chosen),
-            *([] if value is None else [("value", value)]),
-        ],
+        only=False,
+        conditions=[sql("$lane.1 != ''", lane=LANE)],
+        columns=[("lane", LANE), ("page", sql("path"))],
+        told=told,
     )
 
 
 def plan_cells(question: Sessions, span: Span, events: Sql) -> Plan:
     """Rows of (all values?, whole range?, value, others, interval, unsettled, then the numbers of a cell).
 
-    `events`  a sub-select of (person, lane, key, page, chosen), and of `value` where the breakdown is of the first
-              event, of all events in the span that count and have a lane. Sessions count that have a chosen event
+    `events`  a sub-select of (person, lane, key, page, mark), and of `value` where the breakdown is of the first
+              event, of all events in the span that count and have a lane. Sessions count that have an event with a mark
     """
-    beside = [("pages", sql("page")), ("choices", sql("chosen"))]
-    said = sql("''")
-    if question.breakdown == ENTRY_PAGE:
-        said = sql("arrayFirst(page -> page != '', pages)")
-    elif question.breakdown == EXIT_PAGE:
-        said = sql("arrayLast(page -> page != '', pages)")
-    elif question.breakdown == FIRST_EVENT:
-        said = sql("values[1]")
-        beside.append(("values", sql("value")))
+    beside, said = _told(question)
     return plan(
         sql(
             """
@@ -264,3 +252,49 @@ WHERE begun < $until AND (begun >= $since OR unsettled))""",
         names=joined("", (sql(", $name", name=name) for name in names)),
         joins=joined("", (sql(", $part", part=part) for part in parts)),
     )
+
+
+def persons(
+    question: Sessions,
+    span: Span,
+    events: Sql,
+    interval: int | None,
+    *,
+    values: Sequence[str] | None = None,
+    others: bool = False,
+) -> Sql:
+    """A sub-select of the persons of sessions that begin in the interval; None: in the whole range.
+
+    `values`  only of sessions with one of these values; with `others`, with none of them
+    """
+    beside, said = _told(question)
+    within = sql("1")
+    if interval is not None:
+        within = sql(
+            "roundDown(begun, $bounds) = $interval",
+            bounds=bound("Array(Int64)", bounds(question)),
+            interval=bound("Int64", interval),
+        )
+    return sql(
+        """
+(SELECT DISTINCT person FROM (SELECT person, begun, $said AS value FROM $sessions WHERE has(choices, 1))
+WHERE begun >= $since AND begun < $until AND $within AND $among)""",
+        said=said,
+        sessions=sessions(span, events, beside=beside),
+        since=bound("Int64", span.since),
+        until=bound("Int64", span.until),
+        within=within,
+        among=with_values(values, others=others),
+    )
+
+
+def _told(question: Sessions) -> tuple[list[tuple[str, Sql]], Sql]:
+    """The arrays beside a session's keys, and what a breakdown tells apart."""
+    beside = [("pages", sql("page")), ("choices", sql("mark"))]
+    if question.breakdown == ENTRY_PAGE:
+        return beside, sql("arrayFirst(page -> page != '', pages)")
+    if question.breakdown == EXIT_PAGE:
+        return beside, sql("arrayLast(page -> page != '', pages)")
+    if question.breakdown == FIRST_EVENT:
+        return [*beside, ("values", sql("value"))], sql("values[1]")
+    return beside, sql("''")

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+ -]\d{2}:\d{2})", re.ASCII)
+
+
+def zone(name: str) -> ZoneInfo:
+    """The time zone of that name; UTC where this machine knows none."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return ZoneInfo("UTC")
 
 
 def text(ms: int) -> str:
@@ -38,8 +46,13 @@ def read(said: str, zone: ZoneInfo) -> int | None:
 
 
 def periods(since: int, until: int, period: str, zone: ZoneInfo) -> list[int]:
-    """Where the days, weeks (from Monday) or months that touch [since, until) begin in this zone, and where the next
-    one begins after them. A day begins with its first moment, be that midnight or not, and may have 23 or 25 hours."""
+    """Where the hours, days, weeks (from Monday) or months that touch [since, until) begin in this zone, and where
+    the next begins after them. A day begins with its first moment, be that midnight or not, and may have 23 hours."""
+    if period == "hour":
+        first = datetime.fromtimestamp(since // 1000, zone).replace(minute=0, second=0, microsecond=0)
+        hour = 3_600_000
+        begin = (first - _EPOCH) // _MILLISECOND
+        return list(range(begin, until + hour, hour)) if begin < until else [begin, begin + hour]
     day = datetime.fromtimestamp(since // 1000, zone).date()
     if period == "week":
         day -= timedelta(days=day.weekday())

@@ -63,6 +63,54 @@ FROM $grouped WHERE base != '' OR notEmpty(additions))""",
     )
 
 
+def history(person: Sql, rows: Sql) -> Sql:
+    """A sub-select of (person, times, presents) of one key: from which ms on (ascending) which value stood, as JSON
+    text, '' for none. All rows are of that key.
+
+    cost   a sort of the rows; each person's changes are walked once, whatever their number
+    """
+    return sql(
+        """(
+SELECT person, arrayMap(each -> each.1, changes) AS times, arrayMap(each -> each.2, changes) AS presents
+FROM (
+    SELECT person, arraySort(groupArray((at, present))) AS changes
+    FROM (
+        SELECT person, at, argMax(present, turn) AS present
+        FROM (
+            SELECT person, at, turn, if(added = 0, base, toString(toFloat64OrZero(base) + total)) AS present
+            FROM (
+                SELECT person, at, turn,
+                    if(replaced != '', replaced, first_value(once) IGNORE NULLS OVER since_replaced) AS base_found,
+                    ifNull(base_found, '') AS base,
+                    sum(operation = 'add') OVER since_replaced AS added,
+                    sum(if(operation = 'add', toFloat64OrZero(value), 0)) OVER since_replaced AS total
+                FROM (
+                    SELECT *, max(if($replaces AND operation = 'set' AND value != 'null', value, '')) OVER
+                            (PARTITION BY person, era) AS replaced,
+                        if(operation = 'set_once' AND value != 'null', value, NULL) AS once
+                    FROM (
+                        SELECT $person AS person, toUnixTimestamp64Milli(occurred_at) AS at, operation, value,
+                            row_number() OVER in_order AS turn, sum($replaces) OVER in_order AS era
+                        $rows
+                        WINDOW in_order AS (PARTITION BY $person ORDER BY occurred_at, event_id,
+                            multiIf(operation = 'set', 2, operation = 'unset', 1, 0), value
+                            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+                    )
+                )
+                WINDOW since_replaced AS (PARTITION BY person, era ORDER BY turn
+                    ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+            )
+        )
+        GROUP BY person, at
+    )
+    GROUP BY person
+))""",
+        person=person,
+        rows=rows,
+        replaces=_REPLACES,
+    )
+
+
 def value(base: bytes, additions: Sequence[float]) -> bytes | None:
     """The present value as JSON text; None where there is none."""
     if not additions:

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import msgspec
 
+from pugd.ask import AnyAsked, AskPeople
+from pugd.journeys import AnyJourneyAnswer
 from pugd.model import Project
 from pugd.question import (
     Explain,
@@ -44,6 +46,14 @@ class Asker(Protocol):
     async def unlink(self, question: Unlink) -> UnlinkAnswer: ...
 
     async def merge(self, question: Merge) -> MergeAnswer: ...
+
+
+class Crowd(Protocol):
+    """`everyone.Everyone`."""
+
+    async def journey(self, project: Project, asked: AnyAsked, *, stale: bool = False) -> AnyJourneyAnswer: ...
+
+    async def people(self, project: Project, asked: AskPeople, *, stale: bool = False) -> PeopleAnswer: ...
 
 
 class Actor(Protocol):

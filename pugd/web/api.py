@@ -15,11 +15,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pugd import errors
+from pugd.ask import JOURNEYS, AnyAsked, AskPeople
 from pugd.errors import CollectorAwayError, ControlError, StoreError, StoreUnavailableError
+from pugd.journeys import AnyJourneyAnswer
 from pugd.model import Project
 from pugd.question import AnyAnswer, IdentityError, OnePerson, QuestionError, UnknownPersonError
 from pugd.web import parameters
-from pugd.web.access import Access, Asker
+from pugd.web.access import Access, Asker, Crowd
 from pugd.web.login import ElsewhereError, NotAllowedError, asking
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class Error(msgspec.Struct, frozen=True):
     field: str | None = None
 
 
-def routes(asker: Asker, access: Access) -> list[Route]:
+def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
     """The API's paths."""
 
     async def people(request: Request, project: Project) -> AnyAnswer:
@@ -78,7 +80,18 @@ def routes(asker: Asker, access: Access) -> list[Route]:
     async def merge(request: Request, project: Project) -> AnyAnswer:
         return await asker.merge(parameters.merge(project, await _json(request)))
 
-    def answered(ask: Callable[[Request, Project], Awaitable[AnyAnswer]]) -> Callable[[Request], Awaitable[Response]]:
+    async def ask_people(request: Request, project: Project) -> AnyAnswer:
+        stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
+        return await crowd.people(project, parameters.asked(await _json(request), AskPeople), stale=stale)
+
+    def journey(type_: type[AnyAsked]) -> Callable[[Request, Project], Awaitable[AnyJourneyAnswer]]:
+        async def ask(request: Request, project: Project) -> AnyJourneyAnswer:
+            stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
+            return await crowd.journey(project, parameters.asked(await _json(request), type_), stale=stale)
+
+        return ask
+
+    def answered(ask: Callable[[Request, Project], Awaitable[object]]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             try:
                 return said(200, await ask(request, await asking(request, access)))
@@ -96,6 +109,8 @@ def routes(asker: Asker, access: Access) -> list[Route]:
         Route("/v1/identity/refusals", answered(refusals)),
         Route("/v1/identity/unlink", answered(unlink), methods=["POST"]),
         Route("/v1/identity/merge", answered(merge), methods=["POST"]),
+        Route("/v1/ask/people", answered(ask_people), methods=["POST"]),
+        *(Route(f"/v1/ask/{kind}", answered(journey(type_)), methods=["POST"]) for kind, type_ in JOURNEYS.items()),
     ]
 
 

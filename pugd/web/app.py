@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pugd.errors import ControlError
 from pugd.web import api, metrics
-from pugd.web.access import Access, Asker, Health
+from pugd.web.access import Access, Asker, Crowd, Health
 from pugd.web.pages import Pages
 
 __all__ = ["Access", "Asker", "Health", "console"]
@@ -46,6 +46,7 @@ SAFETY = {
 def console(
     *,
     asker: Asker,
+    crowd: Crowd,
     access: Access,
     health: Callable[[], Health],
     statistics: Callable[[], Awaitable[Mapping[str, Any]]],
@@ -101,7 +102,7 @@ def console(
             Route("/health/live", live),
             Route("/health/ready", ready),
             Route("/metrics", measured),
-            *api.routes(asker, access),
+            *api.routes(asker, access, crowd),
             *pages.routes(),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ],

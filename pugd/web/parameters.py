@@ -7,8 +7,9 @@ counts as not given. What is to be done comes in a body instead, as JSON from pr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 from urllib.parse import parse_qsl
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -34,10 +35,13 @@ SEARCH_LENGTH_MAX = 1_000
 ID_BYTES_MAX = 512
 """As the collector takes them (RULES, Ids)."""
 
+T = TypeVar("T")
+
 PEOPLE = ("sort", "limit", "cursor", "search", "identified", "as_of", "stale")
 ONE = ("distinct_id", "as_of", "stale")
 PERSON = ("as_of", "stale")
 TIMELINE = ("order", "limit", "cursor", "search", "event", "from", "to", "as_of", "stale")
+ASK = ("stale",)
 EXPLAIN = ("a", "b")
 REFUSALS = ("distinct_id", "limit", "cursor", "stale")
 
@@ -139,6 +143,29 @@ def merge_of(project: Project, said: Mapping[str, str]) -> Merge:
     return Merge(project=project.id, a=pair.a, b=pair.b)
 
 
+def asked(body: bytes, type_: type[T]) -> T:
+    """A question in a body, as its Struct. What makes no sense of what it says is found later.
+
+    raises   QuestionError that names the field
+    """
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except msgspec.ValidationError as error:
+        words, _, place = str(error).partition(" - at `")
+        field = place.rstrip("`").removeprefix("key in ").removeprefix("$").lstrip(".") or None
+        if words.startswith("Object contains unknown field `"):
+            name = words.split("`")[1]
+            field = f"{field}.{name}" if field else name
+            words = "there is no such field here"
+        elif words.startswith("Object missing required field `"):
+            name = words.split("`")[1]
+            field = f"{field}.{name}" if field else name
+            words = "is missing"
+        raise QuestionError("invalid_field", f"{field}: {words}." if field else f"{words}.", field) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise QuestionError("invalid_json", f"The body is no JSON that can be read: {error}.") from None
+
+
 def merge(project: Project, body: bytes) -> Merge:
     """`body`   JSON: a and b"""
     said = _members(body, ("a", "b"))
@@ -206,10 +233,7 @@ def person(text: str) -> int:
 
 
 def zone(project: Project) -> ZoneInfo:
-    try:
-        return ZoneInfo(project.time_zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return ZoneInfo("UTC")
+    return times.zone(project.time_zone)
 
 
 def _search(said: Mapping[str, str]) -> str:

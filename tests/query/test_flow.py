@@ -6,10 +6,9 @@ from collections import Counter
 
 import msgspec
 import pytest
-from crowd import NEWEST, asked, crowd, events, found, happenings, planned, projects, said, seeds, stored
+from crowd import asked, crowd, events, found, happenings, planned, projects, reading, said, said_of, seeds, stored
 from histories import History
 from hypothesis import given, settings
-from msgspec.structs import astuple
 from reference import flow as twin
 
 from pugd.journeys import AFTER, BEFORE, DIRECTIONS, Flow, check
@@ -55,7 +54,7 @@ async def test_flows_are_those_of_the_twin(random):
                 merge_repeats=asked_for.merge_repeats,
             ).items()
         }
-        marked = happening(msgspec.structs.replace(asked_for, project=history.project), NEWEST, asked(anchor))
+        marked = happening(msgspec.structs.replace(asked_for, project=history.project), reading(history), asked(anchor))
         answer = shape_links(asked_for, await planned(plan_links(asked_for, marked)))
         assert answer.people == len(wanted)
         told: list[set[str]] = []
@@ -64,7 +63,7 @@ async def test_flows_are_those_of_the_twin(random):
             ranked = sorted(Counter(path[number] for path in there).items(), key=lambda item: (-item[1], item[0]))
             told.append({name for name, _ in ranked[: asked_for.names]})
             rest = sum(count for _, count in ranked[asked_for.names :])
-            assert [astuple(node) for node in step.nodes] == [
+            assert [said_of(node) for node in step.nodes] == [
                 *ranked[: asked_for.names],
                 *([(None, rest)] if rest else []),
             ]

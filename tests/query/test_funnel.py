@@ -6,10 +6,9 @@ from random import Random
 
 import msgspec
 import pytest
-from crowd import NEWEST, asked, crowd, found, happenings, planned, projects, said, seeds, stored
+from crowd import PATH, asked, crowd, found, happenings, planned, projects, reading, said, said_of, seeds, stored
 from histories import History
 from hypothesis import given, settings
-from msgspec.structs import astuple
 from reference import funnel as twin
 
 from pugd.journeys import ANY, BEST, DROP, FIRST, LEAVE_OUT, ORDERED, STRICT, Durations, Excluded, Funnel, check
@@ -68,7 +67,7 @@ def walked_by_the_twin(happened: list[dict], asked_for: Funnel, names: list[str]
 
 def told(history: History, asked_for: Funnel, names: list[str]) -> Sql:
     of = msgspec.structs.replace(asked_for, project=history.project)
-    return happening(of, NEWEST, [asked(name) for name in names], sql("path"))
+    return happening(of, reading(history), [asked(name) for name in names], PATH)
 
 
 @settings(max_examples=12)
@@ -147,7 +146,7 @@ async def test_answers_are_those_of_the_twin(random):
                 series.value,
                 series.others,
                 [
-                    tuple(astuple(one) if isinstance(one, Durations) else one for one in astuple(step))
+                    tuple(said_of(one) if isinstance(one, Durations) else one for one in said_of(step))
                     for step in series.steps
                 ],
             )
@@ -224,7 +223,7 @@ async def walked(persons: list, steps: str, exclusions: tuple = (), window: int 
     )
     check(asked_for)
     conditions = [asked(name) for name in [*steps, *(name for name, _, _ in exclusions)]]
-    marked = happening(asked_for, NEWEST, conditions)
+    marked = happening(asked_for, reading(history), conditions)
     rows = await found(sql("SELECT person, length(at) FROM $attempts", attempts=attempts(asked_for, marked)))
     reached = dict(rows)
     return [reached.get(history.actor(str(number)), 0) for number in range(len(persons))]

@@ -9,10 +9,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from crowd import NEWEST, asked, crowd, found, happenings, planned, projects, said, seeds, stored
+from crowd import PATH, asked, crowd, found, happenings, planned, projects, reading, said, said_of, seeds, stored
 from histories import History
 from hypothesis import given, settings
-from msgspec.structs import astuple
 from reference import retention as twin
 
 from pugd.journeys import (
@@ -86,7 +85,7 @@ def returned_by_the_twin(
 
 def told(history: History, asked_for: Retention, names: tuple[str, str], now: int) -> Sql:
     of = msgspec.structs.replace(asked_for, project=history.project)
-    return happening(of, NEWEST, *(asked(name) for name in names), now, sql("path"))
+    return happening(of, reading(history, now=now), *(asked(name) for name in names), PATH)
 
 
 @settings(max_examples=12)
@@ -182,7 +181,7 @@ async def test_answers_are_those_of_the_twin(random):
                 series.value,
                 series.others,
                 (
-                    [(cohort.size, [astuple(cell) for cell in cohort.cells]) for cohort in series.cohorts],
+                    [(cohort.size, [said_of(cell) for cell in cohort.cells]) for cohort in series.cohorts],
                     series.average,
                 ),
             )
@@ -241,7 +240,7 @@ async def returned(
     rows = await found(
         sql(
             "SELECT cohort, cells, toInt64(bitShiftRight(born_key, 84)) FROM $returns",
-            returns=returns(asked_for, happening(asked_for, NEWEST, asked("A"), asked(back), 2**42)),
+            returns=returns(asked_for, happening(asked_for, reading(history, now=2**42), asked("A"), asked(back))),
         )
     )
     begins = bounds(asked_for)

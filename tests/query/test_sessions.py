@@ -7,16 +7,17 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from crowd import NEWEST, crowd, events, found, happenings, planned, projects, seeds, stored
 from crowd import asked as asked_names
+from crowd import crowd, events, found, happenings, planned, projects, reading, said_of, seeds, stored
 from histories import History
 from hypothesis import given, settings
-from msgspec.structs import astuple
 from reference import sessions as twin
 from reference.funnel import quantile
 from reference.retention import boundaries
 
 from pugd.journeys import PERIODS, SESSION_VALUES, Sessions, SessionsCell, check
+from pugd.query.conditions import ALWAYS
+from pugd.query.reading import Told
 from pugd.query.sequence import key_time
 from pugd.query.sessions import LANE, Span, happening, plan_cells, sessions, shape_cells
 from pugd.query.sql import sql
@@ -30,8 +31,8 @@ async def asked(history: History, span: Span) -> list[tuple] | None:
     """Each session as (person, lane, its times, its paths); None where the span was too short."""
     seen = events(
         history,
-        [sql("1")],
-        only=[sql("$lane.1 != ''", lane=LANE)],
+        [ALWAYS],
+        conditions=[sql("$lane.1 != ''", lane=LANE)],
         since=span.read_from,
         until=span.read_until,
         columns=[("lane", LANE), ("path", sql("path"))],
@@ -95,8 +96,8 @@ def summed(runs: list[list[dict]]) -> tuple:
 
 
 def numbers(cell: SessionsCell) -> tuple:
-    _, *rest, duration = astuple(cell)
-    return (*rest, None if duration is None else astuple(duration))
+    _, *rest, duration = said_of(cell)
+    return (*rest, None if duration is None else said_of(duration))
 
 
 @settings(max_examples=6)
@@ -120,7 +121,7 @@ async def test_answers_are_those_of_the_twin(random):
         chosen = random.choice(["AB", "ABCX"])
         span = Span.around(asked_for.since, asked_for.until, days=10)
         of = msgspec.structs.replace(asked_for, project=history.project)
-        seen = happening(of, span, NEWEST, asked_names(chosen), sql("toString(event)"))
+        seen = happening(of, span, reading(history), asked_names(chosen), Told(sql("toString(event)")))
         answer = shape_cells(asked_for, await planned(plan_cells(asked_for, span, seen)))
         assert answer.settled
         own = [

@@ -18,6 +18,7 @@ from hypercorn.trio import serve
 
 from pugd.answer import Answer, Stored
 from pugd.errors import ControlError, StoreError, StoreUnavailableError
+from pugd.everyone import Everyone
 from pugd.model import Project
 from pugd.web.app import Health, console
 
@@ -69,6 +70,9 @@ class Console:
         self.answer: Answer | None = None
         self.statistics: dict[str, object] = {}
 
+    async def segments(self, project: int) -> dict:
+        return {}
+
     async def open(self) -> httpx.AsyncClient:
         async def wait_stored() -> Stored:
             return self.stored
@@ -80,7 +84,8 @@ class Console:
         self.collector = Collector(self.history, store, BEGAN + 10_000)
         self.answer = Answer(store, wait_stored=wait_stored, actor=self.history.graph.actor, collector=self.collector)
         self.app = console(
-            asker=self.answer, access=self.keys, health=lambda: self.health, statistics=statistics,
+            asker=self.answer, crowd=Everyone(self.answer, self.segments),
+            access=self.keys, health=lambda: self.health, statistics=statistics,
             collector="http://127.0.0.1:7080",
         )  # fmt: skip
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
