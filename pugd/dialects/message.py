@@ -89,6 +89,8 @@ class Decoded(Struct, gc=False):
     """What the dialect calls our fields, where it calls them otherwise: its refusals use its words."""
     taken: list[int] | None = None
     """Once read: which event each call that was taken is of; None: the first of the first, and so on."""
+    received_at: int = 0
+    """Once read: when it came, ms."""
 
     def event(self, number: int) -> int:
         """Which event of the body a message is of."""
@@ -125,6 +127,7 @@ def read(
     cost           about 1.5 µs an event
     """
     refused = decoded.refused
+    decoded.received_at = received_at
     parts, ids, event_keys = batch.parts, batch.ids, batch.event_keys
     head = event_head(project)
     skew_ms = batch_skew_ms = clock.skew(decoded.sent_at, received_at) if decoded.sent_at is not None else 0

@@ -29,6 +29,7 @@ Change = tuple[str, str, bytes]
 
 OPERATIONS: Final = {"$set": "set", "$set_once": "set_once", "$add": "add", "$unset": "unset"}
 
+NOTHING: Final[Mapping[str, Raw]] = {}
 _ADDRESSES = frozenset(("ip", "$ip"))
 _object = msgspec.json.Decoder(dict[str, Raw])
 _names = msgspec.json.Decoder(list[str])
@@ -53,9 +54,15 @@ def of_properties(properties: bytes) -> tuple[list[Change], bytes] | Refusal:
     return changes if isinstance(changes, Refusal) else (changes, without_addresses(properties))
 
 
-def of_operations(found: Mapping[str, Raw]) -> list[Change] | Refusal:
-    """The changes of operations, by their names as sent; for a dialect that has them beside the properties too."""
-    return _changes({}, found, "properties.")
+def of_operations(
+    found: Mapping[str, Raw], plain: Mapping[str, Raw] = NOTHING, path: str = "properties."
+) -> list[Change] | Refusal:
+    """The changes of operations, by their names here; for a dialect that has them elsewhere too.
+
+    `plain`  what is set besides
+    `path`   where they stand, for refusals
+    """
+    return _changes(dict(plain), found, path)
 
 
 def without_addresses(properties: bytes) -> bytes:

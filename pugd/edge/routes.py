@@ -55,7 +55,7 @@ def _segment() -> Table:
 def _posthog() -> Table:
     both = ("GET", "POST")
     table = {path: Route("posthog", "capture", both) for path in ("/e", "/i/v0/e", "/capture", "/track", "/engage")}
-    table["/batch"] = Route("posthog", "capture")
+    table["/batch"] = Route("posthog", "capture", others=("amplitude",))
     table["/i/v1/analytics/events"] = Route("posthog", "v1", ways=Ways(bearer=True))
     for path, call in {
         "/s": "recording",
@@ -78,6 +78,7 @@ def _posthog() -> Table:
 def _routes() -> Table:
     """Each dialect its table; a star stands for one part of a path, such as a write key."""
     table = _segment() | _posthog()
+    table["/2/httpapi"] = Route("amplitude", "events")
     table["/health/live"] = Route("live", methods=("GET", "HEAD"))
     table["/health/ready"] = Route("ready", methods=("GET", "HEAD"))
     table["/pugd.js"] = Route("snippet", methods=("GET", "HEAD"))
