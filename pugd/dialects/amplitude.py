@@ -472,7 +472,7 @@ _BEGIN: Final = re.compile(
 
 
 def is_mine(body: bytes, asked: Asked) -> bool:
-    """Is its list called `events`, not `batch`? cost  under 1 µs for what libraries send, else a look at each member"""
+    """Is its list called `events`, not `batch`? cost  a few µs for what libraries send, else a look at each member"""
     found = _BEGIN.match(body)
     if found is not None:
         return found[1] == b"events"
