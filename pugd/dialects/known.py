@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pugd.dialects import amplitude, posthog, segment
+from pugd.dialects import amplitude, mixpanel, posthog, segment
 from pugd.dialects.dialect import Asked, Dialect
 
-DIALECTS: Final[Mapping[str, Dialect]] = {"segment": segment, "posthog": posthog, "amplitude": amplitude}
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    "segment": segment,
+    "posthog": posthog,
+    "amplitude": amplitude,
+    "mixpanel": mixpanel,
+}
 
 
 def chosen(name: str, others: tuple[str, ...], body: bytes, asked: Asked) -> Dialect:

@@ -152,7 +152,7 @@ def read(
             event_id = mint()
         if user is None or anonymous is None or not (user or anonymous) or len(event_id) > NAME_LENGTH_MAX:
             gone.append(number)
-            refused.append(_placed(_why(message), number, decoded))
+            refused.append(_placed(_why(message, changes_of is not None), number, decoded))
             continue
         said = message.timestamp
         if said is None:
@@ -259,9 +259,9 @@ def id_text(value: Id) -> str | None:
     return text if len(text.encode()) <= ID_BYTES_MAX else None
 
 
-def _why(message: Message) -> Refusal:
-    """What is wrong with a message that `read` passed over, dearest check last."""
-    if message.type not in CALLS:
+def _why(message: Message, given: bool) -> Refusal:
+    """What is wrong with a message that `read` passed over, dearest check last. `given`: its call may be `traits`."""
+    if message.type not in CALLS and not (message.type == "traits" and given):
         return _bad_call(message.type)
     for field, value in (("userId", message.userId), ("anonymousId", message.anonymousId)):
         if id_text(value) is None:

@@ -33,6 +33,8 @@ from pugd.model import Ack, Refusal
 
 CAPTURE: Final = "capture"
 V1: Final = "v1"
+_SENT: Final = (CAPTURE, V1, "track", "engage")
+"""Calls that send; /track and /engage are Mixpanel's paths too."""
 _DROPPED: Final = frozenset(("$snapshot", "$snapshot_items"))
 _TRAITS: Final = frozenset(("$set", "$set_once", "$unset"))
 _CALLS: Final = {
@@ -146,7 +148,7 @@ _encode = msgspec.json.Encoder().encode
 
 def decode(body: bytes, asked: Asked) -> Decoded | Refusal | Reply:
     """Read a request's body: JSON, inflated and out of its form."""
-    if asked.call not in (CAPTURE, V1):
+    if asked.call not in _SENT:
         return posthog_asks.reply(asked)
     if b"compression=lz64" in asked.query or asked.form.get("compression") == "lz64":
         return LZ64
@@ -415,5 +417,27 @@ def failure(status: int, ack: Ack, asked: Asked) -> Reply:
     return Reply(status, _encode(told))
 
 
+class _Marked(Struct, gc=False):
+    """Where PostHog's key stands; Mixpanel's is in the properties, or has a dollar sign."""
+
+    api_key: Raw = NOTHING
+    token: Raw = NOTHING
+    batch: Raw = NOTHING
+
+
+_marked = msgspec.json.Decoder(_Marked)
+_marked_list = msgspec.json.Decoder(list[_Marked])
+_MARKS: Final = (b'"api_key"', b'"token"', b'"batch"')
+
+
 def is_mine(body: bytes, asked: Asked) -> bool:
-    return True
+    """Does a body on a path that is Mixpanel's too name its key, or its events, as PostHog does? cost  1 ns a byte"""
+    if not any(mark in body for mark in _MARKS):
+        return False
+    try:
+        if body.lstrip()[:1] != b"[":
+            one = _marked.decode(body)
+            return bool(one.api_key or one.token or one.batch)
+        return any(one.api_key or one.token for one in _marked_list.decode(body))
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return b'"api_key"' in body

@@ -71,7 +71,7 @@ def without_addresses(properties: bytes) -> bytes:
         return properties
     members = _object.decode(properties)
     found = {name: members[name] for name in OPERATIONS if name in members}
-    clean = {name: _without_addresses(value) for name, value in found.items()}
+    clean = {name: without_address(value) for name, value in found.items()}
     return properties if clean == found else _encode(members | clean)
 
 
@@ -113,10 +113,12 @@ def _changes(plain: dict[str, Raw], found: Mapping[str, Raw], path: str) -> list
                 return _wrong(field, "an object of numbers, such as")
             changes += told
     changes = [_set(key, bytes(value)) for key, value in sets.items()] + changes
+    place = path[:-1] or None
     if len(changes) > TRAITS_MAX:
-        return Refusal(errors.TOO_LARGE, f"{path[:-1]} change more than {TRAITS_MAX} traits: send fewer.", path[:-1])
+        words = f"{place or 'the operations'} change more than {TRAITS_MAX} traits: send fewer."
+        return Refusal(errors.TOO_LARGE, words, place)
     if any(len(key) > KEY_LENGTH_MAX for key, _, _ in changes):
-        return Refusal(errors.INVALID_FIELD, f"a trait's key is longer than {KEY_LENGTH_MAX} characters.", path[:-1])
+        return Refusal(errors.INVALID_FIELD, f"a trait's key is longer than {KEY_LENGTH_MAX} characters.", place)
     return [change for change in changes if change[0] not in _ADDRESSES]
 
 
@@ -133,7 +135,7 @@ def _wrong(field: str, wanted: str) -> Refusal:
     return Refusal(errors.INVALID_FIELD, f"{field} must be {wanted} {example}.", field)
 
 
-def _without_addresses(value: Raw) -> Raw:
+def without_address(value: Raw) -> Raw:
     """The same operation without `ip` and `$ip`, where it is an object that has them."""
     text = bytes(value)
     if not text.startswith(b"{"):

@@ -47,9 +47,13 @@ class Ways(Struct, frozen=True):
     """`X-Api-Key`."""
     query: tuple[bytes, ...] = ()
     """Names in the query."""
+    account: bytes = b""
+    """Where the query names this, the user name may be an account's, which opens nothing here: the body has the key."""
 
 
 SEGMENT: Final = Ways(basic=True, query=(b"writeKey",))
+IMPORT: Final = Ways(basic=True, query=(b"api_key",), account=b"project_id")
+"""Mixpanel's /import."""
 
 
 def key_in_authorization(authorization: bytes, ways: Ways = SEGMENT) -> str | None:
@@ -129,7 +133,8 @@ class Gate:
                 found = self.open(key, origin)
                 if isinstance(found, WriteKey) and origin is None and len(self._opened) < self.CACHED_COUNT_MAX:
                     self._opened[authorization, ways] = found
-                return found
+                if isinstance(found, WriteKey) or not (ways.account and field(query, ways.account)):
+                    return found
         if api_key and ways.api_key:
             return self.open(api_key.decode("utf-8", "replace"), origin)
         if query:

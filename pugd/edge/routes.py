@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from pugd.edge.form import unquoted
-from pugd.edge.gate import SEGMENT, Ways
+from pugd.edge.gate import IMPORT, SEGMENT, Ways
 from pugd.edge.head import Head
 from pugd.edge.response import Refused, response
 from pugd.errors import METHOD_NOT_ALLOWED, NOT_FOUND
@@ -54,7 +54,7 @@ def _segment() -> Table:
 
 def _posthog() -> Table:
     both = ("GET", "POST")
-    table = {path: Route("posthog", "capture", both) for path in ("/e", "/i/v0/e", "/capture", "/track", "/engage")}
+    table = {path: Route("posthog", "capture", both) for path in ("/e", "/i/v0/e", "/capture")}
     table["/batch"] = Route("posthog", "capture", others=("amplitude",))
     table["/i/v1/analytics/events"] = Route("posthog", "v1", ways=Ways(bearer=True))
     for path, call in {
@@ -75,9 +75,17 @@ def _posthog() -> Table:
     return table
 
 
+def _mixpanel() -> Table:
+    both = ("GET", "POST")
+    table = {f"/{call}": Route("mixpanel", call, both, others=("posthog",)) for call in ("track", "engage")}
+    table["/groups"] = Route("mixpanel", "groups", both)
+    table["/import"] = Route("mixpanel", "import", both, ways=IMPORT)
+    return table
+
+
 def _routes() -> Table:
     """Each dialect its table; a star stands for one part of a path, such as a write key."""
-    table = _segment() | _posthog()
+    table = _segment() | _posthog() | _mixpanel()
     table["/2/httpapi"] = Route("amplitude", "events")
     table["/health/live"] = Route("live", methods=("GET", "HEAD"))
     table["/health/ready"] = Route("ready", methods=("GET", "HEAD"))

@@ -7,7 +7,7 @@ import base64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pugd.edge.gate import MISSING, UNKNOWN, Gate, Ways, hashed, key_in_authorization, key_in_query
+from pugd.edge.gate import IMPORT, MISSING, UNKNOWN, Gate, Ways, hashed, key_in_authorization, key_in_query
 from pugd.model import WriteKey
 
 PUBLIC = WriteKey(1, secret=False)
@@ -31,6 +31,19 @@ def test_keys_open_their_projects() -> None:
     assert gate.key_of(None, b"writeKey=any+string%2C%20%C3%BC") is PUBLIC
     assert gate.key_of(basic("pub_a:"), b"writeKey=wrong") is PUBLIC
     assert gate.open("prv_b") is SECRET
+
+
+def test_an_account_opens_nothing_and_leaves_it_to_the_body() -> None:
+    gate = Gate(KEYS)
+    for _ in range(2):
+        assert gate.key_of(basic("account.name:word"), b"strict=1&project_id=12", IMPORT) is None
+        assert gate.key_of(basic("account.name:word"), b"", IMPORT) is UNKNOWN
+        assert gate.key_of(basic("account.name:word"), b"project_id=", IMPORT) is UNKNOWN
+        assert gate.key_of(basic("prv_b:"), b"project_id=12", IMPORT) is SECRET
+        assert gate.key_of(basic("account.name:word"), b"project_id=12&api_key=prv_b", IMPORT) is SECRET
+        assert gate.key_of(basic("account.name:word"), b"project_id=12&api_key=no", IMPORT) is UNKNOWN
+        assert gate.key_of(basic("account.name:word"), b"project_id=12") is UNKNOWN
+    assert gate.key_of(None, b"api_key=prv_b", IMPORT) is SECRET
 
 
 def test_others_do_not() -> None:
