@@ -20,8 +20,12 @@ from pugd.config import Config
 from pugd.errors import PugdError
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from pugd.control.keys import Key, Limits
     from pugd.data import DataDirectory
     from pugd.journal.survey import Survey
+    from pugd.model import KeyUsage
     from pugd.quarantine import Quarantined
 
 SERVE_OPTIONS = ("data", "collector", "console", "roles", "collector_name", "log_level")
@@ -118,9 +122,106 @@ def login(loaded: Config) -> None:
     click.echo(f"http://{where}/login?token={token}")
 
 
+def limits(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options for what a write key may do; the command gets them by name, None where they are not given."""
+    options = (
+        click.option("--name", default=None, help="What you call it."),
+        click.option(
+            "--origin",
+            "origins",
+            multiple=True,
+            help="A web page's origin that it may send from, such as https://shop.example or https://*.shop.example; "
+            "several times for several. `any`: from all, as is the default.",
+        ),
+        click.option("--rate", type=click.IntRange(0, 2**31 - 1), help="Events a second at most; 0: no limit."),
+        click.option(
+            "--burst",
+            type=click.IntRange(0, 2**31 - 1),
+            help="Events at once after a quiet while; 0: 10 s of the rate.",
+        ),
+        click.option("--per-day", type=click.IntRange(0, 2**53), help="Events a UTC day at most; 0: no limit."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _limits(now: Limits, origins: tuple[str, ...], rate: int | None, burst: int | None, per_day: int | None) -> Limits:
+    """Limits as they are now, with what was given in its place."""
+    from pugd.edge import origins as origins_
+
+    allowed = now.origins
+    if origins:
+        try:
+            allowed = () if origins == ("any",) else tuple(dict.fromkeys(map(origins_.normalized, origins)))
+        except ValueError as error:
+            raise click.UsageError(f"--origin: {error}") from error
+        if len(allowed) > origins_.COUNT_MAX:
+            raise click.UsageError(f"--origin: at most {origins_.COUNT_MAX}; https://*.shop.example stands for many")
+    return type(now)(
+        allowed,
+        now.rate if rate is None else rate,
+        now.burst if burst is None else burst,
+        now.per_day if per_day is None else per_day,
+    )
+
+
+def _span(text: str) -> timedelta:
+    """`30s`, `15m`, `24h`, `7d`."""
+    from datetime import timedelta
+
+    number, unit = text[:-1], text[-1:]
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(unit)
+    if seconds is None or not (number.isascii() and number.isdigit()) or int(number) * seconds > 3650 * 86_400:
+        raise click.UsageError(f"--overlap: {text!r} is no time; write it like 30s, 15m, 24h or 7d, at most 3650d")
+    return timedelta(seconds=int(number) * seconds)
+
+
+def _usage(loaded: Config) -> dict[int, KeyUsage]:
+    """How much keys were used, as the collector wrote it a few seconds ago; nothing where that cannot be read."""
+    from pugd.data import DataDirectory
+    from pugd.model import UsageFile
+
+    try:
+        return msgspec.json.decode(DataDirectory(loaded.data).usage.read_bytes(), type=UsageFile).keys
+    except (OSError, msgspec.MsgspecError):
+        return {}
+
+
+def _told(key: Key, used: KeyUsage | None) -> str:
+    """A key's line in the list."""
+    import time
+    from datetime import UTC, datetime
+
+    state = "in force"
+    if key.revoked_at:
+        state = f"revoked {key.revoked_at:%Y-%m-%d}"
+    elif key.expires_at:
+        word = "ended" if key.expires_at <= datetime.now(UTC) else "in force until"
+        state = f"{word} {key.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+    said = [
+        f"{key.id:4}  project {key.project}",
+        f"{key.kind:12}",
+        f"{key.shown:40}",
+        f"made {key.created_at:%Y-%m-%d}",
+    ]
+    said.append(state)
+    given = key.limits
+    said += [f"name {key.name!r}"] if key.name else []
+    said += [f"from {' '.join(given.origins)}"] if given.origins else []
+    said += [f"{given.rate} events/s" + (f" (burst {given.burst})" if given.burst else "")] if given.rate else []
+    said += [f"{given.per_day} events/day"] if given.per_day else []
+    said += ["signs datagrams"] if key.signing else []
+    if used is not None:
+        said.append(f"last used {datetime.fromtimestamp(used.last_used / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC")
+        if used.day == int(time.time()) // 86_400:
+            said.append(f"{used.today} events today")
+    return "  ".join(said)
+
+
 @main.group(cls=Commands)
 def keys() -> None:
-    """List, make and revoke keys."""
+    """List, make, limit, rotate and revoke keys."""
 
 
 @keys.command("list")
@@ -132,23 +233,66 @@ def keys_list(loaded: Config) -> None:
 
     with postgres.borrowed(_conninfo(loaded)) as connection:
         found = keys_.list_keys(connection)
+    used = _usage(loaded)
     for key in found:
-        state = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else "in force"
-        made = f"{key.created_at:%Y-%m-%d}"
-        click.echo(f"{key.id:4}  project {key.project}  {key.kind:12}  {key.shown:40}  made {made}  {state}")
+        click.echo(_told(key, used.get(key.id)))
 
 
 @keys.command("add")
 @settings("data")
 @click.argument("kind", type=click.Choice(["write", "secret-write", "read"]))
 @click.option("--project", default=1, show_default=True, help="The project it opens.")
-def keys_add(loaded: Config, kind: str, project: int) -> None:
+@limits
+def keys_add(loaded: Config, kind: str, project: int, name: str | None, **given: Any) -> None:
     """Make a key and print it. A secret one is not to be had again."""
     from pugd.control import keys as keys_
     from pugd.control import postgres
 
+    wanted = _limits(keys_.Limits(), **given)
+    if kind == "read" and wanted != keys_.Limits():
+        raise click.UsageError("a read key asks and sends nothing: origins and limits are for write keys")
     with postgres.borrowed(_conninfo(loaded)) as connection:
-        click.echo(keys_.make(connection, project, kind.replace("-", "_")))
+        click.echo(keys_.make(connection, project, kind.replace("-", "_"), name or "", wanted))
+
+
+@keys.command("limit")
+@settings("data")
+@click.argument("number", type=int)
+@limits
+def keys_limit(loaded: Config, number: int, name: str | None, **given: Any) -> None:
+    """Change a write key's name, origins or limits, by its number in the list: what is not given stays. It holds within
+    seconds."""
+    from pugd.control import keys as keys_
+    from pugd.control import postgres
+
+    with postgres.borrowed(_conninfo(loaded)) as connection:
+        key = keys_.find(connection, number)
+        wanted = _limits(key.limits if key is not None else keys_.Limits(), **given)
+        if key is not None and key.kind == "read" and wanted != keys_.Limits():
+            raise click.UsageError("a read key asks and sends nothing: origins and limits are for write keys")
+        if key is None or not keys_.change(connection, number, name=name, limits=wanted):
+            raise click.ClickException(f"there is no key {number} in force; `pugd keys list` shows all")
+        changed = keys_.find(connection, number)
+    assert changed is not None
+    click.echo(_told(changed, None))
+
+
+@keys.command("rotate")
+@settings("data")
+@click.argument("number", type=int)
+@click.option("--overlap", default="7d", show_default=True, help="How long both open: 30s, 15m, 24h, 7d.")
+def keys_rotate(loaded: Config, number: int, overlap: str) -> None:
+    """Make a key with the settings of another and print it; the other one stays in force for a while, then ends."""
+    from pugd.control import keys as keys_
+    from pugd.control import postgres
+
+    length = _span(overlap)
+    with postgres.borrowed(_conninfo(loaded)) as connection:
+        made = keys_.rotate(connection, number, length)
+    if made is None:
+        raise click.ClickException(f"there is no key {number} in force; `pugd keys list` shows all")
+    click.echo(made)
+    click.echo(f"key {number} opens for {overlap} more", err=True)
 
 
 @keys.command("revoke")

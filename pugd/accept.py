@@ -75,14 +75,18 @@ class Arrival(Struct, gc=False):
     asked: Asked
     body: bytes
     key: WriteKey | None
-    """From the headers or the query; None where it must be in the body."""
+    """From the headers or the query; None where it must be in the body, until that is read."""
     dialect: Dialect = segment
 
 
 class Keys(Protocol):
-    """Who sends (edge/gate.py)."""
+    """Who sends, and how much (edge/gate.py)."""
 
     def open(self, key: str, origin: bytes | None = None) -> WriteKey | Refusal: ...
+
+    def admit(self, key: WriteKey, now: int) -> Refusal | None: ...
+
+    def count(self, key: WriteKey, events: int, now: int) -> None: ...
 
 
 class AcceptStatistics(Struct, frozen=True):
@@ -184,9 +188,16 @@ class Accept:
         for arrival in arrivals:
             # Runs of plain bodies and of others take turns, so that all keep the order of their arrival.
             key, call = arrival.key, arrival.asked.call
+            if key is not None:
+                over = self._keys.admit(key, received_at)
+                if over is not None:
+                    self._refused[over.code] += 1
+                    acks.append(Ack(0, [], over, 0))
+                    continue
             if key is not None and call in PLAIN_CALLS and arrival.dialect is segment:
                 count = plain.add(arrival.body, call == "track", key.project, received_at)
                 if count:
+                    self._keys.count(key, count, received_at)
                     if batch.length:
                         self._keep(batch, arrivals, acks, kept, size, received_at)
                         kept, batch = len(acks), Batch()
@@ -235,6 +246,9 @@ class Accept:
                 ack.position = position
             elif ack.accepted:
                 self._unavailable += 1
+                key = arrivals[index].key
+                assert key is not None, "what was taken was taken for a key"
+                self._keys.count(key, -ack.accepted, received_at)
                 acks[index] = Ack(0, [], NO_ROOM, 0)
         if reused:
             self._refuse_reused(reused, reused_ids, acks, begin)
@@ -293,10 +307,12 @@ class Accept:
         key = arrival.key
         if key is None:
             opened = self._keys.open(decoded.write_key or "", arrival.asked.origin)
-            if isinstance(opened, Refusal):
-                self._refused[opened.code] += 1
-                return Ack(0, [], opened, 0, decoded)
-            key = opened
+            wrong = opened if isinstance(opened, Refusal) else self._keys.admit(opened, received_at)
+            if wrong is not None:
+                self._refused[wrong.code] += 1
+                return Ack(0, [], wrong, 0, decoded)
+            assert isinstance(opened, WriteKey)
+            key = arrival.key = opened
         before = batch.length
         self._repeated += len(bytes(decoded.context)) * len(decoded.messages)
         if arrival.dialect is not segment:
@@ -305,6 +321,7 @@ class Accept:
         for refusal in refused:
             self._refused[refusal.code] += 1
         accepted = batch.length - before
+        self._keys.count(key, accepted, received_at)
         failed = refused[0] if refused and not accepted else None
         return Ack(accepted, refused, failed, 0, decoded)
 
@@ -341,9 +358,14 @@ class Accept:
 
     def _read_run(self, decoded: Decoded, batch: Batch, received_at: int) -> list[Refusal]:
         key = self._keys.open(decoded.write_key or "")
-        if isinstance(key, Refusal):
-            return [key] * len(decoded.messages)
-        return self._read_messages(decoded, batch, key, "udp", received_at)
+        wrong = key if isinstance(key, Refusal) else self._keys.admit(key, received_at)
+        if wrong is not None:
+            return [wrong] * len(decoded.messages)
+        assert isinstance(key, WriteKey)
+        before = batch.length
+        refused = self._read_messages(decoded, batch, key, "udp", received_at)
+        self._keys.count(key, batch.length - before, received_at)
+        return refused
 
     def _keep_batch(self, batch: Batch, received_at: int) -> tuple[int, list[int]]:
         """Actors, duplicates, links, journal.

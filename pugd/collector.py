@@ -30,7 +30,7 @@ from msgspec import Meta, Struct
 from pugd import commands, errors
 from pugd.accept import TOGETHER_BYTES_MAX, Accept, AcceptStatistics
 from pugd.config import Config
-from pugd.data import DataDirectory, Origin, write_parts
+from pugd.data import DataDirectory, Origin, write_parts, write_whole
 from pugd.dialects.message import ID_BYTES_MAX
 from pugd.edge import gate
 from pugd.edge.health import JOURNAL_FULL, Health
@@ -42,13 +42,15 @@ from pugd.identity.duplicates import RecentIds, RecentIdsStatistics
 from pugd.identity.graph import Graph, GraphStatistics
 from pugd.journal.reader import Reader
 from pugd.journal.writer import Writer, WriterStatistics
-from pugd.model import LINK, KeyFile, LinkRow
+from pugd.model import LINK, KeyFile, LinkRow, UsageFile
 from pugd.process import Sockets, Status
 from pugd.reception import Reception, refuse
 
 log = logging.getLogger(__name__)
 
-KEYS_INTERVAL_S = 1.0
+KEYS_INTERVAL_S = 0.5
+USAGE_INTERVAL_S = 5.0
+"""How often it is written how much keys were used; a killed collector forgets that much of a day's quota."""
 UPKEEP_INTERVAL_S = 2.0
 SNAPSHOT_INTERVAL_S = 60.0
 LINKS_PAGE = 10_000
@@ -157,7 +159,9 @@ class Collector:
                     mint=lambda: next(minted),
                 )
                 await self._wait_for_keys()
+                self._read_usage()
                 nursery.start_soon(self._keep_keys)
+                nursery.start_soon(self._keep_usage)
                 nursery.start_soon(self._keep_up)
                 await nursery.start(
                     commands.serve,
@@ -183,6 +187,7 @@ class Collector:
                 edge.stop_accepting()
                 await edge.wait_drained(trio.current_time() + config.shutdown_timeout_s * 0.3)
                 nursery.cancel_scope.cancel()
+        self._write_usage()
         if self._distrusted:
             directory.graph_snapshot.unlink(missing_ok=True)
         else:
@@ -269,6 +274,35 @@ class Collector:
         while True:
             await trio.sleep(KEYS_INTERVAL_S)
             self._load_keys()
+            self._gate.expire(time.time_ns() // 1_000_000)
+
+    async def _keep_usage(self) -> None:
+        while True:
+            await trio.sleep(USAGE_INTERVAL_S)
+            await trio.to_thread.run_sync(self._write_usage)
+
+    _usage_written: bytes | None = None
+
+    def _write_usage(self) -> None:
+        """Keep how much keys were used: the quotas of a day hold over a restart. Nothing waits for it."""
+        data = msgspec.json.encode(UsageFile(self._gate.usage()))
+        if data == self._usage_written:
+            return
+        try:
+            write_whole(self._directory.usage, data)
+            self._usage_written = data
+        except OSError as error:
+            log.error("how much keys were used is not kept: %s", error)
+
+    def _read_usage(self) -> None:
+        try:
+            known = msgspec.json.decode(self._directory.usage.read_bytes(), type=UsageFile)
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("how much keys were used cannot be read, so their days begin anew: %s", error)
+            return
+        self._gate.restore(known.keys)
 
     _keys_read: tuple[int, int] | None = None
 
@@ -285,6 +319,7 @@ class Collector:
             log.error("keys cannot be read, the old ones stay: %s", error)
             return self._keys_read is not None
         self._gate.replace(known.write_keys)
+        self._gate.expire(time.time_ns() // 1_000_000)
         self._keys_read = (about.st_ino, about.st_mtime_ns)
         return True
 

@@ -45,6 +45,7 @@ class DataDirectory:
         self.stored = self.path / "stored"
         self.recent = self.path / "recent"
         self.keys = self.path / "keys.json"
+        self.usage = self.path / "usage.json"
         self.graph_snapshot = self.path / "graph.snapshot"
         self.clickhouse = self.path / "clickhouse"
         self.postgres = self.path / "postgres"

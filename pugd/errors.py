@@ -22,6 +22,8 @@ TOO_LARGE: Final = "too_large"
 TOO_DEEP: Final = "too_deep"
 UNSUPPORTED_ENCODING: Final = "unsupported_encoding"
 EVENT_ID_REUSED: Final = "event_id_reused"
+RATE_LIMITED: Final = "rate_limited"
+QUOTA_EXCEEDED: Final = "quota_exceeded"
 TIMEOUT: Final = "timeout"
 UNAVAILABLE: Final = "unavailable"
 INTERNAL: Final = "internal_error"
@@ -45,6 +47,8 @@ _STATUS_OF: Final = {
     TIMEOUT: 408,
     TOO_LARGE: 413,
     UNSUPPORTED_ENCODING: 415,
+    RATE_LIMITED: 429,
+    QUOTA_EXCEEDED: 429,
     UNAVAILABLE: 503,
     INTERNAL: 500,
 }

@@ -154,6 +154,8 @@ class Refusal(msgspec.Struct, frozen=True):
     """Of the event in its batch."""
     event_id: str | None = None
     """The event's own, where it gave one."""
+    retry_s: int = 0
+    """The soonest that sending it again is worth it, in seconds; 0: it does not say."""
 
 
 class Call(msgspec.Struct, gc=False):
@@ -260,6 +262,40 @@ class WriteKey(msgspec.Struct, frozen=True):
 
     project: int
     secret: bool
+    id: int = 0
+    """Its number in the list; 0 of a key that stands in the settings alone, and has no limits."""
+    name: str = ""
+    """What its owner calls it."""
+    origins: tuple[str, ...] = ()
+    """From which web pages it may send (edge/origins.py); none: from any."""
+    rate: int = 0
+    """Events a second; 0: as many as come."""
+    burst: int = 0
+    """Events at once, after a while without any; 0: as edge/meter.py says."""
+    per_day: int = 0
+    """Events a UTC day; 0: as many as come."""
+    signing: str = ""
+    """The secret that its datagrams are signed with; '' where it has none."""
+    until: int = 0
+    """From then on, in ms, it opens nothing; 0: for ever."""
+
+
+class KeyUsage(msgspec.Struct, frozen=True):
+    """How much a key was used, as the collector counted."""
+
+    day: int
+    """Days since 1970, UTC."""
+    today: int
+    """Events taken on that day, those that came twice included."""
+    last_used: int
+    """ms."""
+
+
+class UsageFile(msgspec.Struct, frozen=True):
+    """The file in which the collector keeps that, DATA/usage.json."""
+
+    keys: dict[int, KeyUsage]
+    """By the number of the key."""
 
 
 class KeyFile(msgspec.Struct, frozen=True):

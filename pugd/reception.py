@@ -169,7 +169,8 @@ class Reception:
         for request, arrival, ack in zip(senders, arrivals, acks, strict=True):
             if ack.failed is not None:
                 full = full or ack.failed.code == errors.UNAVAILABLE
-                request.answer(_made(arrival.dialect.failure(status_of(ack.failed.code), ack, arrival.asked)))
+                failure = arrival.dialect.failure(status_of(ack.failed.code), ack, arrival.asked)
+                request.answer(_made(failure, retry_s=ack.failed.retry_s))
                 continue
             note = request.head.note
             if type(ack.of) is Reply:
@@ -249,9 +250,9 @@ def _come_again(head: Head) -> bytes:
     return refuse(Refused(503, words), head)
 
 
-def _made(answer: Reply, headers: tuple[tuple[str, str], ...] = ()) -> bytes:
-    """An answer as bytes; 429 and 503 say when to come back."""
+def _made(answer: Reply, headers: tuple[tuple[str, str], ...] = (), retry_s: int = 0) -> bytes:
+    """An answer as bytes; 429 and 503 say when to come back, in `retry_s` seconds at the soonest."""
     lines = (*answer.headers, *headers)
     if answer.status in (429, 503) and not any(name == "Retry-After" for name, _ in lines):
-        lines = (*lines, ("Retry-After", str(retry_after_s())))
+        lines = (*lines, ("Retry-After", str(retry_s + retry_after_s())))
     return response(answer.status, answer.body, content_type=answer.content_type, headers=lines)

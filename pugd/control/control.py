@@ -29,7 +29,7 @@ REMEMBER_S: Final = 5.0
 REMEMBER_AWAY_S: Final = 300.0
 """How long an answer counts while Postgres cannot be asked."""
 REMEMBERED_MAX: Final = 1_000
-KEYS_INTERVAL_S: Final = 2.0
+KEYS_INTERVAL_S: Final = 0.75
 
 T = TypeVar("T")
 

@@ -4,6 +4,9 @@ A public write key (`pub_…`) stands in web pages, so it is kept as it is and c
 (`prv_…`) and a read key (`read_…`) are kept as SHA-256 only: they are random and long, so a plain hash cannot be turned
 round. Keys that an operator seeds may be any string; `prv_` at its start is what makes a write key secret.
 
+A key is in force until it is revoked or its time is over: `rotate` makes another with the same settings, and gives the
+old one that time, during which both open.
+
 The collector knows keys from a file that the keeper writes (`KeyFile`), so it takes events while Postgres is away.
 """
 
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -22,6 +25,16 @@ from pugd.errors import ControlError
 from pugd.model import KeyFile, Project, WriteKey
 
 PREFIXES: Final = {"write": "pub_", "secret_write": "prv_", "read": "read_"}
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """From where and how much a write key may send; 0 and none are no limit (model.WriteKey)."""
+
+    origins: tuple[str, ...] = ()
+    """Normalized (edge/origins.py)."""
+    rate: int = 0
+    burst: int = 0
+    per_day: int = 0
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -35,13 +48,59 @@ class Key(msgspec.Struct, frozen=True):
     """The key itself if it is public, else its beginning."""
     created_at: datetime
     revoked_at: datetime | None
+    expires_at: datetime | None
+    name: str
+    limits: Limits
+    signing: bool
+    """Whether it has a secret that datagrams are signed with."""
 
 
-def make(connection: Connection, project: int, kind: str) -> str:
-    """A new random key; what is returned is never to be had again if it is not public."""
+def make(connection: Connection, project: int, kind: str, name: str = "", limits: Limits | None = None) -> str:
+    """A new random key; what is returned is never to be had again if it is not public.
+
+    raises  ControlError where there is no such project
+    """
+    if not any(one.id == project for one in projects.list_projects(connection)):
+        raise ControlError(f"there is no project {project}")
     key = PREFIXES[kind] + secrets.token_urlsafe(24).replace("-", "x").replace("_", "y")
-    _insert(connection, project, kind, key)
+    id_ = _insert(connection, project, kind, key)
+    change(connection, id_, name=name, limits=limits)
     return key
+
+
+def change(connection: Connection, id_: int, *, name: str | None = None, limits: Limits | None = None) -> bool:
+    """Give a key in force another name or other limits; None leaves them. False if there is no such key."""
+    done = connection.execute(
+        "update keys_in_force set name = coalesce(%s, name) where id = %s",
+        (name, id_),
+    )
+    if limits is not None:
+        connection.execute(
+            "update keys set origins = %s, rate = %s, burst = %s, per_day = %s where id = %s",
+            (list(limits.origins), limits.rate, limits.burst, limits.per_day, id_),
+        )
+    return done.rowcount == 1
+
+
+def rotate(connection: Connection, id_: int, overlap: timedelta) -> str | None:
+    """A new key with the settings of another, which stays in force for `overlap` from now, or as long as it had to.
+
+    returns  the new key; None if there is no such key in force
+    """
+    found = connection.execute(
+        "update keys_in_force set expires_at = least(expires_at, now() + %s)"
+        " where id = %s returning project, kind, name, origins, rate, burst, per_day",
+        (overlap, id_),
+    ).fetchone()
+    if found is None:
+        return None
+    project, kind, name, origins, rate, burst, per_day = found
+    return make(connection, project, kind, name, Limits(tuple(origins), rate, burst, per_day))
+
+
+def find(connection: Connection, id_: int) -> Key | None:
+    """One key by its number, whether it is in force or not."""
+    return next((key for key in list_keys(connection) if key.id == id_), None)
 
 
 def seed(connection: Connection, kind: str, key: str) -> None:
@@ -54,8 +113,14 @@ def seed(connection: Connection, kind: str, key: str) -> None:
 
 def list_keys(connection: Connection) -> list[Key]:
     """All, oldest first."""
-    rows = connection.execute("select id, project, kind, shown, created_at, revoked_at from keys order by id")
-    return [Key(*row) for row in rows]
+    rows = connection.execute(
+        "select id, project, kind, shown, created_at, revoked_at, expires_at, name, origins, rate, burst, per_day,"
+        " signing <> '' from keys order by id"
+    )
+    return [
+        Key(id_, project, kind, shown, made, revoked, ends, name, Limits(tuple(origins), *amounts), signing)
+        for id_, project, kind, shown, made, revoked, ends, name, origins, *amounts, signing in rows
+    ]
 
 
 def revoke(connection: Connection, id_: int) -> bool:
@@ -67,7 +132,7 @@ def revoke(connection: Connection, id_: int) -> bool:
 def has(connection: Connection, kinds: tuple[str, ...]) -> bool:
     """Whether the default project has a key of one of these kinds in force."""
     found = connection.execute(
-        "select 1 from keys where project = %s and kind = any(%s) and revoked_at is null limit 1",
+        "select 1 from keys_in_force where project = %s and kind = any(%s) limit 1",
         (projects.DEFAULT, list(kinds)),
     ).fetchone()
     return found is not None
@@ -76,7 +141,8 @@ def has(connection: Connection, kinds: tuple[str, ...]) -> bool:
 def first_write_key(connection: Connection, project: int) -> str | None:
     """A project's oldest public write key in force."""
     found = connection.execute(
-        "select key from keys where project = %s and kind = 'write' and revoked_at is null order by id limit 1",
+        "select key from keys_in_force where project = %s and kind = 'write'"
+        " order by expires_at is not null, cardinality(origins), id limit 1",
         (project,),
     ).fetchone()
     return str(found[0]) if found else None
@@ -85,8 +151,8 @@ def first_write_key(connection: Connection, project: int) -> str | None:
 def project_of_read_key(connection: Connection, key: str) -> Project | None:
     """Whose data a read key may ask about."""
     found = connection.execute(
-        "select projects.id, projects.name, time_zone from keys join projects on projects.id = keys.project"
-        " where key_hash = %s and kind = 'read' and revoked_at is null",
+        "select projects.id, projects.name, time_zone from keys_in_force as keys"
+        " join projects on projects.id = keys.project where key_hash = %s and kind = 'read'",
         (hashlib.sha256(key.encode()).digest(),),
     ).fetchone()
     return Project(*found) if found else None
@@ -95,22 +161,28 @@ def project_of_read_key(connection: Connection, key: str) -> Project | None:
 def key_file(connection: Connection) -> KeyFile:
     """What the collector needs to know."""
     rows = connection.execute(
-        "select project, kind, key, key_hash from keys where kind <> 'read' and revoked_at is null order by id"
+        "select kind, key, key_hash, project, id, name, origins, rate, burst, per_day, signing,"
+        " coalesce((extract(epoch from expires_at) * 1000)::bigint, 0)"
+        " from keys_in_force where kind <> 'read' order by id"
     )
     write_keys = {
-        (key if kind == "write" else key_hash.hex()): WriteKey(project, kind == "secret_write")
-        for project, kind, key, key_hash in rows
+        (key if kind == "write" else key_hash.hex()): WriteKey(
+            project, kind == "secret_write", id_, name, tuple(origins), rate, burst, per_day, signing, until
+        )
+        for kind, key, key_hash, project, id_, name, origins, rate, burst, per_day, signing, until in rows
     }
     return KeyFile(projects=projects.list_projects(connection), write_keys=write_keys)
 
 
-def _insert(connection: Connection, project: int, kind: str, key: str) -> None:
+def _insert(connection: Connection, project: int, kind: str, key: str) -> int:
+    """returns  its number; raises ControlError where it is a key of another kind or project"""
     public = kind == "write"
     done = connection.execute(
         """
         insert into keys (project, kind, key, key_hash, shown) values (%s, %s, %s, %s, %s)
-        on conflict (key_hash) do update set revoked_at = null
+        on conflict (key_hash) do update set revoked_at = null, expires_at = null
         where keys.kind = excluded.kind and keys.project = excluded.project
+        returning id
         """,
         (
             project,
@@ -120,5 +192,7 @@ def _insert(connection: Connection, project: int, kind: str, key: str) -> None:
             key if public else key[:8] + "…" if len(key) > 16 else "…",
         ),
     )
-    if done.rowcount != 1:
+    found = done.fetchone()
+    if found is None:
         raise ControlError(f"a {kind} key was given that is already a key of another kind or project: give another")
+    return int(found[0])

@@ -1,8 +1,12 @@
-"""Who sends: a write key → the project it opens, or a Refusal.
+"""Who sends, from where and how much: a write key → what it opens, or a Refusal.
 
 Where in a head a key may stand is the route's to say (`Ways`), such as the user name of `Authorization: Basic` and
 `?writeKey=`, in this order; in a body it is the dialect's to find. Public keys are looked up as they are. Secret ones
 (`prv_…`) are kept hashed, so the look-up hashes what was given: a table read by others opens nothing.
+
+A key opens for the web pages that its owner allows (origins.py), until it is revoked or its time is over, and for as
+many events as its limits let through (meter.py). `open` judges what does not change from one request to the next, so
+that it can be kept with a head; `admit` is asked of each request, and `count` told of it.
 """
 
 from __future__ import annotations
@@ -14,9 +18,11 @@ from typing import Final
 
 from msgspec import Struct
 
+from pugd.edge import origins
 from pugd.edge.form import field
-from pugd.errors import INVALID_KEY
-from pugd.model import Refusal, WriteKey
+from pugd.edge.meter import Meter
+from pugd.errors import FORBIDDEN, INVALID_KEY
+from pugd.model import KeyUsage, Refusal, WriteKey
 
 SECRET: Final = "prv_"  # noqa: S105 - the prefix, not a secret
 KEY_BYTES_MAX: Final = 512
@@ -29,6 +35,15 @@ MISSING: Final = Refusal(
 UNKNOWN: Final = Refusal(
     INVALID_KEY, "unknown write key: take one of those that `pugd keys list` shows as in force; a read key only asks"
 )
+
+
+def _elsewhere(origin: bytes) -> Refusal:
+    return Refusal(
+        FORBIDDEN,
+        f"this write key may not send from {origin[:200].decode('latin-1')}: its owner allows other origins "
+        "(`pugd keys limit` changes that)",
+        "Origin",
+    )
 
 
 def hashed(key: str) -> str:
@@ -90,14 +105,49 @@ class Gate:
     def __init__(self, keys: dict[str, WriteKey]) -> None:
         self._keys = keys
         self._opened: dict[tuple[bytes, Ways], WriteKey] = {}
+        self._meters: dict[int, Meter] = {}
         self.generation = 0
         """Goes up with every `replace`: what was worked out of an older one no longer holds."""
 
     def replace(self, keys: dict[str, WriteKey]) -> None:
-        """From now on these keys open."""
+        """From now on these keys open. What was counted of those that stay, stays."""
         self._keys = keys
         self._opened = {}
         self.generation += 1
+        known = {key.id: key for key in keys.values()}
+        self._meters = {id_: meter for id_, meter in self._meters.items() if id_ in known}
+        for id_, meter in self._meters.items():
+            meter.set(known[id_])
+
+    def expire(self, now: int) -> None:
+        """Shut out keys whose time is over, `now` in ms: call now and then."""
+        if any(0 < key.until <= now for key in self._keys.values()):
+            self.replace({text: key for text, key in self._keys.items() if not 0 < key.until <= now})
+
+    def admit(self, key: WriteKey, now: int) -> Refusal | None:
+        """Why nothing may be sent with an opened key at `now`, ms; None: it may. cost  0.1 µs, asked of each request"""
+        meter = self._meters.get(key.id)
+        if meter is None:
+            meter = self._meters[key.id] = Meter(key)
+        return meter.over(now) if meter.limited else None
+
+    def count(self, key: WriteKey, events: int, now: int) -> None:
+        """So many events of an opened and admitted key were taken at `now`; a negative number was not after all."""
+        meter = self._meters.get(key.id)
+        if meter is None:
+            meter = self._meters[key.id] = Meter(key)
+        meter.count(events, now)
+
+    def usage(self) -> dict[int, KeyUsage]:
+        """How much keys were used, by their number."""
+        return {id_: meter.usage() for id_, meter in self._meters.items() if id_ and meter.last_used}
+
+    def restore(self, usage: dict[int, KeyUsage]) -> None:
+        """Go on from what an earlier process counted."""
+        for key in self._keys.values():
+            if key.id in usage:
+                meter = self._meters.setdefault(key.id, Meter(key))
+                meter.restore(usage[key.id])
 
     def open(self, key: str, origin: bytes | None = None) -> WriteKey | Refusal:
         """What `key` opens for who sends from `origin` (a browser's word; None: no browser).
@@ -113,6 +163,8 @@ class Gate:
         found = self._keys.get(hashed(key) if key.startswith(SECRET) else key)
         if found is None or found.secret != key.startswith(SECRET):
             return UNKNOWN
+        if origin is not None and found.origins and not origins.allows(found.origins, origin):
+            return _elsewhere(origin)
         return found
 
     def key_of(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,7 @@ from pugd.config import Config
 from pugd.control import control, keys, members, postgres
 from pugd.control.control import Control, Remembered
 from pugd.control.embedded import Embedded
+from pugd.control.keys import Limits
 from pugd.control.postgres import Connection, Postgres
 from pugd.data import DataDirectory
 from pugd.errors import ControlError
@@ -105,14 +108,74 @@ def test_key_file_holds_no_secret(connection: Connection) -> None:
     keys.revoke(connection, max(key.id for key in keys.list_keys(connection)))
     file = keys.key_file(connection)
     assert file.write_keys == {
-        hashlib.sha256(secret.encode()).hexdigest(): WriteKey(1, True),
-        public: WriteKey(1, False),
+        hashlib.sha256(secret.encode()).hexdigest(): WriteKey(1, True, id=1),
+        public: WriteKey(1, False, id=2),
     }
     text = msgspec.json.encode(file).decode()
     assert secret not in text
     assert read not in text
     assert gone not in text
     assert file.projects == [Project(1, "default", "UTC")]
+
+
+def test_limits_are_what_was_given_and_change_with_what_is_given(connection: Connection) -> None:
+    limits = Limits(("https://shop.example",), rate=10, burst=50, per_day=1_000)
+    key = keys.make(connection, 1, "write", "the shop", limits)
+    [found] = keys.list_keys(connection)
+    assert (found.name, found.limits) == ("the shop", limits)
+    known = WriteKey(1, False, found.id, "the shop", ("https://shop.example",), 10, 50, 1_000)
+    assert keys.key_file(connection).write_keys == {key: known}
+    assert keys.change(connection, found.id, name="shop")
+    [found] = keys.list_keys(connection)
+    assert (found.name, found.limits) == ("shop", limits)
+    assert keys.change(connection, found.id, limits=Limits())
+    assert keys.find(connection, found.id) == msgspec.structs.replace(found, limits=Limits())
+    assert not keys.change(connection, found.id + 1, name="nobody")
+    keys.revoke(connection, found.id)
+    assert not keys.change(connection, found.id, name="gone")
+    with pytest.raises(ControlError, match="no project 7"):
+        keys.make(connection, 7, "write")
+
+
+def test_a_rotated_key_opens_beside_the_new_one_until_its_time_is_over(connection: Connection) -> None:
+    limits = Limits(("https://shop.example",), rate=10)
+    old = keys.make(connection, 1, "write", "the shop", limits)
+    [first] = keys.list_keys(connection)
+    new = keys.rotate(connection, first.id, timedelta(hours=1))
+    assert new is not None
+    file = keys.key_file(connection).write_keys
+    assert file[new].until == 0
+    assert abs(file[old].until - (time.time() + 3600) * 1000) < 60_000
+    assert (file[new].name, file[new].origins, file[new].rate) == ("the shop", limits.origins, 10)
+    assert keys.first_write_key(connection, 1) == new, "who is shown a key is shown the one that stays"
+    # A second rotation of the same key gives it no more time than it had.
+    keys.rotate(connection, first.id, timedelta(days=1))
+    assert keys.key_file(connection).write_keys[old] == file[old]
+    connection.execute("update keys set expires_at = now() where id = %s", (first.id,))
+    assert old not in keys.key_file(connection).write_keys
+    assert keys.rotate(connection, first.id, timedelta(hours=1)) is None, "it is not in force any more"
+
+
+def test_a_read_key_rotates_too(connection: Connection) -> None:
+    old = keys.make(connection, 1, "read")
+    [first] = keys.list_keys(connection)
+    new = keys.rotate(connection, first.id, timedelta(hours=1))
+    assert new is not None
+    for key in (old, new):
+        assert keys.project_of_read_key(connection, key) == Project(1, "default")
+    connection.execute("update keys set expires_at = now() where id = %s", (first.id,))
+    assert keys.project_of_read_key(connection, old) is None
+    assert keys.project_of_read_key(connection, new) is not None
+
+
+def test_a_configured_key_comes_back_whole(connection: Connection) -> None:
+    config = Config(write_key="own")
+    control.seed(connection, config)
+    [first, _] = keys.list_keys(connection)
+    keys.rotate(connection, first.id, timedelta(0))
+    assert "own" not in keys.key_file(connection).write_keys
+    control.seed(connection, config)
+    assert keys.key_file(connection).write_keys["own"].until == 0
 
 
 def test_database_holds_no_secret(connection: Connection) -> None:
@@ -168,7 +231,7 @@ async def test_facade_and_file(conninfo: str, tmp_path: Path) -> None:
     async with control.open_control(msgspec.structs.replace(config, postgres_url=conninfo), directory) as opened:
         assert isinstance(opened, Control)
         known = msgspec.json.decode(directory.keys.read_bytes(), type=KeyFile)
-        assert known.write_keys == {hashlib.sha256(b"prv_own").hexdigest(): WriteKey(1, True)}
+        assert known.write_keys == {hashlib.sha256(b"prv_own").hexdigest(): WriteKey(1, True, id=1)}
         assert not directory.read_key.exists()  # it was given, so nobody needs to look it up
         assert await opened.check_read_key("ask") == Project(1, "default")
         assert await opened.check_read_key("no") is None

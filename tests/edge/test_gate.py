@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pugd.edge.gate import IMPORT, MISSING, UNKNOWN, Gate, Ways, hashed, key_in_authorization, key_in_query
-from pugd.model import WriteKey
+from pugd.errors import FORBIDDEN
+from pugd.model import Refusal, WriteKey
 
 PUBLIC = WriteKey(1, secret=False)
 SECRET = WriteKey(2, secret=True)
@@ -97,6 +98,55 @@ def test_unknown_keys_fill_no_memory() -> None:
         gate.key_of(basic(f"wrong{i}:"), b"")
         gate.key_of(basic(f"pub_a:{i}"), b"")
     assert len(gate._opened) == 3
+
+
+def test_a_browser_may_send_from_where_the_key_allows() -> None:
+    shop = WriteKey(1, secret=False, id=1, origins=("https://shop.example",))
+    gate = Gate({"pub_a": shop, "pub_any": PUBLIC})
+    for _ in range(2):
+        assert gate.open("pub_a", b"https://shop.example") is shop
+        assert gate.open("pub_a") is shop, "who sends no Origin is no browser"
+        for refused in (
+            gate.open("pub_a", b"https://evil.example"),
+            gate.key_of(basic("pub_a:"), b"", origin=b"https://evil.example"),
+            gate.key_of(None, b"writeKey=pub_a", origin=b"null"),
+        ):
+            assert isinstance(refused, Refusal)
+            assert (refused.code, refused.field) == (FORBIDDEN, "Origin")
+        assert gate.key_of(basic("pub_a:"), b"") is shop
+        assert gate.open("pub_any", b"https://evil.example") is PUBLIC
+    assert gate.open("wrong", b"https://evil.example") is UNKNOWN
+
+
+def test_a_key_ends_with_its_time_and_the_others_stay() -> None:
+    old, new = WriteKey(1, secret=False, id=1, until=1_000), WriteKey(1, secret=False, id=2)
+    gate = Gate({"old": old, "new": new})
+    gate.expire(999)
+    assert gate.generation == 0
+    assert gate.key_of(basic("old:"), b"") is old
+    gate.expire(1_000)
+    assert gate.generation == 1, "what was worked out with it holds no longer"
+    assert gate.key_of(basic("old:"), b"") is UNKNOWN
+    assert gate.open("new") is new
+    gate.expire(2_000)
+    assert gate.generation == 1
+
+
+def test_counts_outlive_new_keys_and_end_with_their_own() -> None:
+    now = 1_790_000_000_000
+    one, other = WriteKey(1, secret=False, id=1, per_day=10), WriteKey(1, secret=False, id=2, per_day=10)
+    gate = Gate({"one": one, "other": other})
+    gate.count(one, 10, now)
+    gate.count(other, 9, now)
+    raised = WriteKey(1, secret=False, id=1, per_day=11)
+    assert gate.admit(one, now) is not None
+    assert gate.admit(other, now) is None
+    gate.replace({"one": raised})
+    assert gate.admit(raised, now) is None
+    assert {id_: usage.today for id_, usage in gate.usage().items()} == {1: 10}
+    again = Gate({"one": one})
+    again.restore(gate.usage())
+    assert again.admit(one, now) is not None
 
 
 @given(st.binary(max_size=60))

@@ -1,0 +1,138 @@
+"""Keys of a running daemon: rotated while events come, revoked, limited, and told of."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from live.daemon import Daemon
+
+WITHIN_S = 2.0
+
+
+def pugd(daemon: Daemon, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pugd", *words], cwd=daemon.directory, env=daemon.env, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout
+
+
+def line_of(daemon: Daemon, key: str) -> str:
+    [line] = [line for line in pugd(daemon, "keys", "list").splitlines() if key in line]
+    return line
+
+
+def number_of(daemon: Daemon, key: str) -> str:
+    return line_of(daemon, key).split()[0]
+
+
+def within(seconds: float, true: Callable[[], bool]) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if true():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def status(daemon: Daemon, key: str, **headers: str) -> int:
+    event = {"event": "probe", "anonymousId": "prober"}
+    return daemon.post("/v1/track", event, key=key, headers=headers).status
+
+
+def test_a_key_is_rotated_while_events_come_and_none_that_was_acked_is_lost(daemon: Daemon) -> None:
+    old = pugd(daemon, "keys", "add", "write", "--name", "the shop").strip()
+    assert within(WITHIN_S, lambda: status(daemon, old) == 200)
+    acked: list[str] = []
+    refused: list[tuple[str, int]] = []
+    keys, stop = [old], threading.Event()
+
+    def send(which: int) -> None:
+        number = 0
+        while not stop.is_set():
+            one, key = f"{which}-{number}", keys[-1]
+            event = {"event": "sale", "anonymousId": f"shopper-{which}", "messageId": one}
+            answer = daemon.post("/v1/track", event, key=key)
+            if answer.status == 200:
+                acked.append(one)
+            else:
+                refused.append((key, answer.status))
+            number += 1
+
+    senders = [threading.Thread(target=send, args=(which,)) for which in range(3)]
+    for sender in senders:
+        sender.start()
+    try:
+        time.sleep(0.5)
+        new = pugd(daemon, "keys", "rotate", number_of(daemon, old), "--overlap", "4s").strip()
+        assert new not in (old, "")
+        assert within(WITHIN_S, lambda: status(daemon, new) == 200)
+        assert status(daemon, old) == 200, "both open"
+        keys.append(new)
+        assert within(8, lambda: status(daemon, old) == 401), "its time is over"
+        before = len(acked)
+        time.sleep(0.5)
+        assert len(acked) > before
+    finally:
+        stop.set()
+        for sender in senders:
+            sender.join()
+    assert refused == []
+    for which in range(3):
+        seen = [entry["event_id"] for entry in daemon.entries(f"shopper-{which}")]
+        assert sorted(seen) == sorted(one for one in acked if one.startswith(f"{which}-"))
+    assert "name 'the shop'" in line_of(daemon, new)
+    assert "ended" in line_of(daemon, old)
+    assert within(15, lambda: "last used" in line_of(daemon, new))
+
+
+def test_a_revoked_key_is_refused_within_two_seconds(daemon: Daemon) -> None:
+    key = pugd(daemon, "keys", "add", "secret-write").strip()
+    assert within(WITHIN_S, lambda: status(daemon, key) == 200)
+    number = number_of(daemon, key[:8])
+    pugd(daemon, "keys", "revoke", number)
+    assert within(WITHIN_S, lambda: status(daemon, key) == 401)
+
+
+def test_an_origin_that_is_not_allowed_is_told_so(daemon: Daemon) -> None:
+    key = pugd(daemon, "keys", "add", "write", "--origin", "https://*.shop.example").strip()
+    assert within(WITHIN_S, lambda: status(daemon, key) == 200)
+    assert status(daemon, key, Origin="https://de.shop.example") == 200
+    answer = daemon.post(
+        "/v1/track", {"event": "e", "anonymousId": "a"}, key=key, headers={"Origin": "https://evil.example"}
+    )
+    assert answer.status == 403
+    assert answer.json()["code"] == "forbidden"
+    assert answer.headers["access-control-allow-origin"] == "https://evil.example"
+    pugd(daemon, "keys", "limit", number_of(daemon, key), "--origin", "any")
+    assert within(WITHIN_S, lambda: status(daemon, key, Origin="https://evil.example") == 200)
+
+
+def test_a_days_quota_holds_over_a_restart_of_the_collector(daemon: Daemon) -> None:
+    key = pugd(daemon, "keys", "add", "write", "--per-day", "5").strip()
+    event = {"type": "track", "event": "e", "anonymousId": "quota"}
+    batch = {"batch": [event] * 5}
+    assert within(WITHIN_S, lambda: daemon.post("/v1/batch", {"batch": []}, key=key).status == 200)
+    assert daemon.post("/v1/batch", batch, key=key).status == 200
+    answer = daemon.post("/v1/batch", batch, key=key)
+    assert answer.status == 429
+    assert answer.json()["code"] == "quota_exceeded"
+    assert re.fullmatch("[0-9]+", answer.headers["retry-after"])
+    usage = daemon.data / "usage.json"
+    number = number_of(daemon, key)
+    assert within(15, lambda: usage.exists() and number in json.loads(usage.read_text())["keys"])
+    assert "5 events today" in line_of(daemon, key)
+    killed = daemon.kill("collector")
+    daemon.wait_pid("collector", other_than=killed)
+    daemon.wait_ready()
+    assert daemon.post("/v1/batch", batch, key=key).status == 429
+    pugd(daemon, "keys", "limit", number, "--per-day", "100")
+    assert within(WITHIN_S, lambda: daemon.post("/v1/batch", batch, key=key).status == 200)
+    assert len(list(daemon.entries("quota"))) == 10
