@@ -354,6 +354,28 @@ def test_numbers_of_any_length_are_named_too() -> None:
     assert take(text).event()["event_id"].startswith("mp-")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"token":"T","a":1,"distinct_id":"d"}',
+        '{"a":1,"token":"T","distinct_id":"d"}',
+        '{"distinct_id":"d","token":"T"}',
+        '{ "token" : "T" , "distinct_id":"d"}',
+        '{"token":"T","distinct_id":"d","deep":{"token":"T","b":1}}',
+        '{"deep":{"token":"T","b":1},"distinct_id":"d"}',
+        '{"\\u0074oken":"T","distinct_id":"d","a\\"token":"T","b":1}',
+        '{"token":"T\\"","distinct_id":"d","x":"\\"token\\":\\"T\\",\\"y"}',
+        '{"token":"\u00fc\\u0000","distinct_id":"d"}',
+        '{"token":7,"distinct_id":"d"}',
+        '{"distinct_id":"d","a":"{\\"token\\"","b":",token","c":"token"}',
+    ],
+)
+def test_the_token_is_no_property(text: str) -> None:
+    expected = json.loads(text)
+    expected.pop("token", None)
+    assert take(b'{"event":"e","properties":%s}' % text.encode()).event()["properties"] == expected
+
+
 # ---- traits and groups
 
 
@@ -534,7 +556,9 @@ JSON = st.recursive(
     max_leaves=8,
 )
 NAMES = st.sampled_from(
-    [field.encode_name for field in msgspec.structs.fields(mixpanel._Properties)] + sorted(mixpanel._KNOWN) + ["ip"]
+    [field.encode_name for kind in (mixpanel._Properties, mixpanel._Where) for field in msgspec.structs.fields(kind)]
+    + sorted(mixpanel._KNOWN)
+    + ["ip"]
 )
 SAID = st.dictionaries(NAMES, st.sampled_from(["d", "$device:d", "", TOKEN, 1, NOW]) | JSON, max_size=7)
 EVENTS = SAID | st.fixed_dictionaries(
