@@ -63,7 +63,8 @@ class Ways(Struct, frozen=True):
     query: tuple[bytes, ...] = ()
     """Names in the query."""
     account: bytes = b""
-    """Where the query names this, the user name may be an account's, which opens nothing here: the body has the key."""
+    """Where the query names this, a user name that is no key is an account's: it opens nothing, and the body has the
+    key."""
 
 
 SEGMENT: Final = Ways(basic=True, query=(b"writeKey",))
@@ -185,7 +186,8 @@ class Gate:
                 found = self.open(key, origin)
                 if isinstance(found, WriteKey) and origin is None and len(self._opened) < self.CACHED_COUNT_MAX:
                     self._opened[authorization, ways] = found
-                if isinstance(found, WriteKey) or not (ways.account and field(query, ways.account)):
+                is_account = found is UNKNOWN and not key.startswith(SECRET) and ways.account
+                if not (is_account and field(query, ways.account)):
                     return found
         if api_key and ways.api_key:
             return self.open(api_key.decode("utf-8", "replace"), origin)

@@ -41,6 +41,7 @@ def test_an_account_opens_nothing_and_leaves_it_to_the_body() -> None:
         assert gate.key_of(basic("account.name:word"), b"", IMPORT) is UNKNOWN
         assert gate.key_of(basic("account.name:word"), b"project_id=", IMPORT) is UNKNOWN
         assert gate.key_of(basic("prv_b:"), b"project_id=12", IMPORT) is SECRET
+        assert gate.key_of(basic("prv_revoked:"), b"project_id=12", IMPORT) is UNKNOWN
         assert gate.key_of(basic("account.name:word"), b"project_id=12&api_key=prv_b", IMPORT) is SECRET
         assert gate.key_of(basic("account.name:word"), b"project_id=12&api_key=no", IMPORT) is UNKNOWN
         assert gate.key_of(basic("account.name:word"), b"project_id=12") is UNKNOWN

@@ -49,8 +49,8 @@ def _installed(directory: Path, command: list[str]) -> Path:
     except subprocess.TimeoutExpired:
         pytest.skip(f"the registry did not bring {command[-1]} within {INSTALL_S} s")
     if made.returncode:
-        said = (made.stderr.strip() or made.stdout.strip()).splitlines() or ["no word why"]
-        pytest.skip(f"the registry could not be reached for {command[-1]}: {said[-1][:300]}")
+        said = [line for line in (made.stderr + made.stdout).splitlines() if "rror" in line] or ["no word why"]
+        pytest.skip(f"the registry did not bring {command[-1]}: {said[0][:300]}")
     return directory
 
 

@@ -14,7 +14,10 @@ from urllib.parse import quote
 
 import pytest
 from live import libraries
+from live.browser import PATH as BROWSER
+from live.browser import browser
 from live.daemon import WRITE_KEY, Daemon, http_request
+from live.test_snippet import Site, wait
 
 PYTHON = """
 import json, os
@@ -200,6 +203,49 @@ def test_the_node_library(daemon: Daemon, tmp_path: Path, secret: str) -> None:
     assert [len(entry["properties"]["text"]) for entry in events(daemon, "js-long")] == [44_000]
     batch = sorted((entry["properties"]["number"], entry["properties"]["text"]) for entry in events(daemon, "js-many"))
     assert batch == [(number, "\u00fc?>~" + "\u00ff\u00fe" * number) for number in range(120)]
+
+
+BROWSED = """
+mixpanel.init(%s, {
+  api_host: %s, track_pageview: true, persistence: 'localStorage', batch_flush_interval_ms: 200, debug: false,
+});
+const before = mixpanel.get_distinct_id();
+mixpanel.track('Looked', {text: 'a+b & c=d %%41 \u00fc\u4e16'});
+mixpanel.identify('br-user');
+mixpanel.people.set({plan: 'pro'});
+mixpanel.people.increment('visits', 2);
+mixpanel.people.append('list', 1);
+mixpanel.track('Bought');
+mixpanel.set_group('company', 'br-acme');
+mixpanel.get_group('company', 'br-acme').set({seats: 5});
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+def test_the_browsers_library(daemon: Daemon, tmp_path: Path) -> None:
+    installed = libraries.node(tmp_path / "mixpanel", "mixpanel-browser@2.83.0")
+    library = (installed / "node_modules/mixpanel-browser/dist/mixpanel.umd.js").read_text()
+    said = BROWSED % (json.dumps(WRITE_KEY), json.dumps(f"http://127.0.0.1:{daemon.port}"))
+    with Site(daemon.port) as site, browser(tmp_path / "window") as window:
+        site.pages["/shop"] = (
+            f"<!doctype html><meta charset=utf-8><title>Shop</title><script>{library}</script><script>{said}</script>"
+        )
+        window.open(f"{site.address}/shop?utm_source=news")
+        for distinct_id in ("br-user", "$group:company:br-acme"):
+            wait(lambda: daemon.ask(f"/v1/people?distinct_id={quote(distinct_id)}").status == 200)  # noqa: B023
+        wait(lambda: "Bought" in names(daemon, "br-user"))
+        wait(lambda: {"plan": "pro", "visits": 2}.items() <= person(daemon, "br-user")["traits"].items())
+        visitor = window.run("before").removeprefix("$device:")
+    assert names(daemon, visitor) == names(daemon, "br-user") == ["$mp_web_page_view", "Bought", "Looked"]
+    user = person(daemon, visitor)
+    assert (user["traits"]["company"], user["traits"]["$os"]) == (["br-acme"], "Linux")
+    assert "list" not in user["traits"]
+    assert (user["user_ids"], sorted(one["id"] for one in user["ids"])) == (["br-user"], sorted(["br-user", visitor]))
+    shown = {entry["event"]: entry for entry in events(daemon, visitor)}
+    assert shown["Looked"]["properties"]["text"] == "a+b & c=d %41 \u00fc\u4e16"
+    assert shown["Looked"]["platform"] == "web"
+    page = shown["$mp_web_page_view"]["context"]
+    assert (page["page"]["title"], page["campaign"]) == ("Shop", {"source": "news"})
 
 
 def test_what_is_sent_twice_counts_once(daemon: Daemon) -> None:
