@@ -155,7 +155,7 @@ def decode(body: bytes, asked: Asked) -> Decoded | Refusal | Reply:
         if isinstance(found, Refusal):
             return found
         return _understood(found[0], found[1], asked, _add_traits if call == ENGAGE else _add_group)
-    if call == IMPORT and body[:1] == b"{" and _BETWEEN.search(body) is not None:
+    if call == IMPORT and body.lstrip()[:1] == b"{" and _BETWEEN.search(body) is not None:
         body = b"[%s]" % _BETWEEN.sub(b"},{", body)
     read = _read(body, _event, _events)
     return read if isinstance(read, Refusal) else _understood(read[0], read[1], asked, _add_event)

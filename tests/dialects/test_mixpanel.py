@@ -132,7 +132,7 @@ def test_the_browser_sends_lists_in_forms() -> None:
     assert "token" not in row["properties"]
 
 
-@pytest.mark.parametrize("lines", ["%s\n%s", "%s\n%s\n", "%s \r\n\n %s"])
+@pytest.mark.parametrize("lines", ["%s\n%s", "%s\n%s\n", "\n%s \r\n\n %s"])
 def test_import_takes_lines(lines: str) -> None:
     text = lines % tuple(json.dumps(event(name, nested={"a": {}}), indent=2) for name in "ab")
     taken = take(*sent("/import", text.encode(), content_type="application/x-ndjson"))
@@ -301,6 +301,13 @@ def persons(calls: Any) -> list[set[str]]:
 def test_a_person_is_the_same_in_whatever_order_calls_come() -> None:
     for calls in itertools.permutations(STORY):
         assert persons(calls) == [{"anon", "user", "d2"}]
+
+
+def test_a_device_that_two_share_makes_them_no_one_person() -> None:
+    taken = [one(distinct_id=user, **{"$device_id": "shared", "$user_id": user}) for user in ("u-1", "u-2")]
+    graph = Graph(b"k" * 16)
+    outcomes = [propose(graph, Proposal(7, "event", *call.batch.ids[2:0:-1]), IllegalIds()) for call in taken]
+    assert [outcome.refused for outcome in outcomes] == ["", errors.BOTH_IDENTIFIED]
 
 
 # ---- times and ids
