@@ -93,7 +93,7 @@ from (
 
 
 def named(*names: str) -> list[Node]:
-    return [Row(sql("event = $name", name=bound("String", name))) for name in names]
+    return [Row(sql("event = $name", name=bound("String", name)), frozenset([name])) for name in names]
 
 
 def reading(linked: bool) -> Reading:

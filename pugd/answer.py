@@ -55,9 +55,11 @@ from pugd.question import (
     UnlinkAnswer,
 )
 
-READ_SETTINGS = {
+READ_SETTINGS: dict[str, int | str] = {
     "readonly": 2,
     "max_execution_time": 60,
+    "join_algorithm": "hash",  # an actor's person is looked up as rows pass; in parallel it costs twice as much
+    "query_plan_join_swap_table": "false",
     "min_table_rows_to_use_projection_index": 0,  # a person's rows are found by it in small tables too
 }
 """Of every question: it may read and nothing else, and not for ever."""
@@ -149,7 +151,7 @@ class Answer:
         self._collector = collector
         self.clock = clock
         self.actor = actor
-        self._settings: dict[str, int] | None = None
+        self._settings: dict[str, int | str] | None = None
         self._questions = self._failed = self._stale = 0
         self._seconds = self._waited_seconds = 0.0
 

@@ -33,7 +33,7 @@ def said(names: str) -> Callable[[dict], bool]:
 
 def asked(names: str) -> Node:
     """The same for ClickHouse."""
-    return Row(sql("event IN $names", names=bound("Array(String)", list(names))))
+    return Row(sql("event IN $names", names=bound("Array(String)", list(names))), frozenset(names))
 
 
 PATH = Told(sql("path"))

@@ -19,13 +19,17 @@ class Row(msgspec.Struct, frozen=True, eq=False):
     """A condition on a row of `events`; null counts as false."""
 
     met: Sql
+    names: frozenset[str] | None = None
+    """No event of another name meets it."""
 
 
 class Whose(msgspec.Struct, frozen=True, eq=False):
     """Is the event of one of these persons?"""
 
     persons: Sql
-    """A sub-select of one column, `person`."""
+    """A sub-select of one column, `person`, each once."""
+    exist: bool = True
+    """Each of them is somebody of whom something is known."""
 
 
 class Past(msgspec.Struct, frozen=True, eq=False):
@@ -64,6 +68,21 @@ def rendered(node: Node, leaf: Callable[[Row | Whose | Past], Sql]) -> Sql:
             return sql("NOT ($met)", met=rendered(one, leaf))
         case _:
             return leaf(node)
+
+
+def names_of(node: Node) -> frozenset[str] | None:
+    """Names without which no event meets it; None: any name may do."""
+    match node:
+        case Row():
+            return node.names
+        case All(nodes):
+            known = [names for one in nodes if (names := names_of(one)) is not None]
+            return frozenset.intersection(*known) if known else None
+        case Any(nodes):
+            found = [names_of(one) for one in nodes]
+            return None if None in found else frozenset().union(*(names for names in found if names is not None))
+        case _:
+            return None
 
 
 def pasts(node: Node) -> list[Past]:

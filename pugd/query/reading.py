@@ -27,6 +27,7 @@ from pugd.query.conditions import (
     Row,
     Split,
     Whose,
+    names_of,
     pasts,
     possible,
     rendered,
@@ -107,7 +108,7 @@ class Reading:
             names = [event] if isinstance(event, str) else list(event)
             if not 1 <= len(names) <= ask.VALUES_IN_MAX:
                 raise invalid(f"{path}.event", f"must be one name, or 1 to {ask.VALUES_IN_MAX} of them")
-            found.append(Row(sql("event IN $names", names=bound("Array(String)", names))))
+            found.append(Row(sql("event IN $names", names=bound("Array(String)", names)), frozenset(names)))
         if where is not None:
             found.append(self.condition(where, f"{path}.where"))
         return found[0] if len(found) == 1 else All(found)
@@ -249,7 +250,7 @@ class Reading:
         if not 1 <= len(ids) <= ask.IDS_MAX:
             raise invalid(at, f"must be 1 to {ask.IDS_MAX} ids")
         actors = bound("Array(UInt64)", [self._actor(one) for one in ids])
-        return Whose(self._owners(sql("(SELECT arrayJoin($actors) AS actor)", actors=actors)))
+        return Whose(self._owners(sql("(SELECT arrayJoin($actors) AS actor)", actors=actors)), exist=False)
 
     def _did(self, asked: ask.Condition, at: str, path: str, depth: int) -> Node:
         did = asked.did
@@ -343,6 +344,9 @@ class Reading:
             found.append(sql("occurred_at >= $since", since=moment(since)))
         if until is not None:
             found.append(sql("occurred_at < $until", until=moment(until)))
+        # Rows lie by name: one list of names is read by the index, where a condition for each step is not as well.
+        if (names := names_of(All(tuple(whole)))) is not None:
+            found.append(sql("event IN $names", names=bound("Array(String)", sorted(names))))
         found += [possible(node, self._leaf) for node in whole if node is not ALWAYS]
         inner = list(columns)
         split = Split(self._leaf)
@@ -445,6 +449,13 @@ LEFT JOIN $mapping AS known ON known.actor = raw.actor""",
                 raise invalid("where", "is of persons here: property, context, field and as_of event go within did")
             return sql("person IN $persons", persons=one.persons)
 
+        # Mostly one of its sets holds all who can meet it, and nobody else need be looked at.
+        if isinstance(node, Whose) and node.exist:
+            return node.persons
+        for place, one in enumerate(node.nodes if isinstance(node, All) else ()):
+            if isinstance(node, All) and isinstance(one, Whose) and one.exist:
+                others = All((*node.nodes[:place], *node.nodes[place + 1 :]))
+                return sql("(SELECT person FROM $some WHERE $met)", some=one.persons, met=rendered(others, leaf))
         return sql("(SELECT person FROM $known WHERE $met)", known=self.known(), met=rendered(node, leaf))
 
     def known(self) -> Sql:
