@@ -5,6 +5,8 @@ reset-after     … after the server has answered: the reply is lost
 stall           nothing comes back for a while, then the connection ends; the server has done it meanwhile
 half            half of the reply, then the connection is reset
 busy            503, and the server sees nothing
+later           … which says when to come again; not among FAULTS, and neither is slow
+slow            the answer takes a while
 gateway         502, although the server has done it
 twice           the server sees the request twice, at once; one of the replies comes back
 read-only       the error of a server that may not be written to
@@ -29,7 +31,11 @@ ERRORS = {
     "full": (243, "Cannot reserve 1.00 MiB, not enough space"),
     "memory": (241, "Memory limit (total) exceeded"),
 }
+_OWN = ("transfer-encoding", "host", "content-length")
+"""Headers of a request that the proxy says itself."""
 STALL_S = 1.5
+SLOW_S = 0.7
+LATER_S = 1
 
 
 class Proxy:
@@ -92,6 +98,9 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "busy":
             self.answer(503, {}, b"busy")
             return
+        if fault == "later":
+            self.answer(503, {"Retry-After": str(LATER_S)}, b"later")
+            return
         if fault in ERRORS:
             code, text = ERRORS[fault]
             said = f"Code: {code}. DB::Exception: {text}".encode()
@@ -112,6 +121,9 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "stall":
             time.sleep(STALL_S)
             self.reset()
+        elif fault == "slow":
+            time.sleep(SLOW_S)
+            self.answer(status, headers, said)
         elif fault == "gateway":
             self.answer(502, {}, b"bad gateway")
         elif fault == "half":
@@ -122,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
     def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=60)
         try:
-            headers = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "host")}
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in _OWN}
             headers["Content-Length"] = str(len(body))
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()

@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from live import libraries
 from live.browser import PATH as BROWSER
 from live.browser import browser
+from live.clients import installed
 from live.daemon import WRITE_KEY, Daemon, http_request
 from live.test_snippet import Site, wait
 
@@ -153,9 +153,8 @@ UNKNOWN_KEY = "Mixpanel error: unknown write key"
 
 
 def test_the_python_library(daemon: Daemon, tmp_path: Path, secret: str) -> None:
-    installed = libraries.python(tmp_path / "mixpanel", "mixpanel==5.4.1")
     where: dict[str, Any] = {"base": f"http://127.0.0.1:{daemon.port}", "token": WRITE_KEY, "secret": secret}
-    said = libraries.run(PYTHON, installed, **where)
+    said = installed.run(PYTHON, tmp_path, **where)
     refused = {name: words for name, words in said.items() if words != "taken"}
     assert refused.keys() == {"append", "delete", "nobody", "unknown", "import unknown"}
     for name in ("append", "delete"):
@@ -179,14 +178,13 @@ def test_the_python_library(daemon: Daemon, tmp_path: Path, secret: str) -> None
 
     # Without a secret key two users stay two, and with one they become one.
     assert person(daemon, "py-other")["user_ids"] == ["py-other"]
-    libraries.run(MERGE, installed, **where)
+    installed.run(MERGE, tmp_path, **where)
     assert sorted(person(daemon, "py-other")["user_ids"]) == ["py-other", "py-user"]
     assert names(daemon, "py-other") == ["By account", "Long ago", "Opened", "Opened"]
 
 
 def test_the_node_library(daemon: Daemon, tmp_path: Path, secret: str) -> None:
-    installed = libraries.node(tmp_path / "mixpanel", "mixpanel@0.24.0")
-    said = libraries.run(NODE, installed, in_node=True, port=daemon.port, token=WRITE_KEY, secret=secret)
+    said = installed.run(NODE, tmp_path, in_node=True, port=daemon.port, token=WRITE_KEY, secret=secret)
     refused = {name: words for name, words in said.items() if words != "taken"}
     assert refused.keys() == {"append", "wordy append", "unknown"}
     assert refused["append"] == refused["unknown"] == "Mixpanel Server Error: 0"
@@ -223,8 +221,7 @@ mixpanel.get_group('company', 'br-acme').set({seats: 5});
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
 def test_the_browsers_library(daemon: Daemon, tmp_path: Path) -> None:
-    installed = libraries.node(tmp_path / "mixpanel", "mixpanel-browser@2.83.0")
-    library = (installed / "node_modules/mixpanel-browser/dist/mixpanel.umd.js").read_text()
+    library = (installed.node() / "node_modules/mixpanel-browser/dist/mixpanel.umd.js").read_text()
     said = BROWSED % (json.dumps(WRITE_KEY), json.dumps(f"http://127.0.0.1:{daemon.port}"))
     with Site(daemon.port) as site, browser(tmp_path / "window") as window:
         site.pages["/shop"] = (

@@ -1,0 +1,43 @@
+"""What lies between a client library and the collector, and does to each POST what it is told, one after the other."""
+
+from __future__ import annotations
+
+from live.faulty_proxy import Handler, Proxy
+
+
+class Network(Proxy):
+    """In front of 127.0.0.1:`port`. `faults` are names of faulty_proxy.py, '' for none; when all are used up, nothing
+    happens any more."""
+
+    def __init__(self, port: int, *faults: str) -> None:
+        super().__init__(port, seed=0, odds=0.0)
+        self.left = list(faults)
+
+        class Bound(_Handler):
+            proxy = self
+
+        self.server.RequestHandlerClass = Bound
+
+    def fault(self, insert: bool) -> str:
+        with self.lock:
+            fault = self.left.pop(0) if self.left else ""
+            self.met[fault] += 1
+            return fault
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+
+class _Handler(Handler):
+    def do_GET(self) -> None:
+        """Questions are answered."""
+        self.answer(*self.forward(self.body()))
+
+    do_OPTIONS = do_GET
