@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from pugd.errors import (
     ILLEGAL_ID,
@@ -32,6 +33,7 @@ from pugd.model import person_text
 from pugd.query import links, people, timeline, times
 from pugd.query.person import Located, located, locating
 from pugd.query.sql import Plan, Sql
+from pugd.query.timeline import Row
 from pugd.question import (
     IDS_IN_LISTS_MAX,
     Explain,
@@ -46,6 +48,7 @@ from pugd.question import (
     PeopleAnswer,
     Person,
     PersonAnswer,
+    QuestionError,
     Refusals,
     RefusalsAnswer,
     Timeline,
@@ -163,9 +166,14 @@ class Answer:
         """raises UnknownPersonError, StoreUnavailableError, StoreError"""
         return await self.counted(self._person, question, stale)
 
-    async def timeline(self, question: Timeline, *, stale: bool = False) -> TimelineAnswer:
-        """raises UnknownPersonError, QuestionError, StoreUnavailableError, StoreError"""
-        return await self.counted(self._timeline, question, stale)
+    async def timeline(
+        self, question: Timeline, *, stale: bool = False, met: Sql | None = None, before: Sql | None = None
+    ) -> TimelineAnswer:
+        """`met`, `before`: conditions on rows of `events`: only such events; what came before the first such event.
+
+        raises UnknownPersonError, QuestionError, StoreUnavailableError, StoreError
+        """
+        return await self.counted(partial(self._timeline, met=met, before=before), question, stale)
 
     async def refusals(self, question: Refusals, *, stale: bool = False) -> RefusalsAnswer:
         """raises UnknownPersonError, QuestionError, StoreUnavailableError, StoreError"""
@@ -218,17 +226,55 @@ class Answer:
         refused = links.shape_refused(await self.run(links.plan_refused(question.project, one.members.actors)))
         return PersonAnswer(one.person, sum(refused.values()), asked_at, _as_of(question.as_of), stored_until)
 
-    async def _timeline(self, question: Timeline, asked_at: str, stored_until: str | None) -> TimelineAnswer:
+    async def _timeline(
+        self,
+        question: Timeline,
+        asked_at: str,
+        stored_until: str | None,
+        *,
+        met: Sql | None = None,
+        before: Sql | None = None,
+    ) -> TimelineAnswer:
         one = await self._one(question.project, question.actor, question.as_of)
         actors = one.members.actors
         taken_out = await self._taken_out(question.project, one)
-        found = await self.run(timeline.plan_entries(question, actors, one.said.joins, taken_out))
-        page, following = timeline.shape_entries(question, found)
+        joins = one.said.joins
+
+        async def read(asked: Timeline, last: Any = None) -> tuple[list[Row], str | None]:
+            return timeline.shape_entries(
+                asked, await self.run(timeline.plan_entries(asked, actors, joins, taken_out, last=last, met=met))
+            )
+
+        if question.around is None and question.before is None and before is None:
+            page, following = await read(question)
+        else:
+            found = await self.run(timeline.plan_one(question, actors, question.around, before))
+            if not found:
+                field = "around" if question.around is not None else "before"
+                raise QuestionError("not_found", f"{field}: the person has no such entry.", field)
+            entry = Row(*found[0])
+            page, following = await self._around(question, entry, read)
         history = timeline.plan_history(question.project, actors, page)
         entries = timeline.shape(page, [] if history is None else await self.run(history), one.said.first)
         return TimelineAnswer(
             one.person, entries, following, asked_at, one.left_out, _as_of(question.as_of), stored_until
         )
+
+    async def _around(
+        self, question: Timeline, entry: Row, read: Callable[[Timeline, Any], Awaitable[Any]]
+    ) -> tuple[list[Row], str | None]:
+        """What came before an entry; or the entry with what came before and after it."""
+        if question.around is None:
+            back = replace(question, order="desc")
+            page, following = await read(back, None if question.cursor else timeline.key_of(entry, "desc"))
+            return page, following
+        half = max(question.limit // 2, 1)
+        earlier, _ = await read(replace(question, order="desc", limit=half), timeline.key_of(entry, "desc"))
+        later, _ = await read(replace(question, order="asc", limit=half), timeline.key_of(entry, "asc"))
+        page = [*reversed(earlier), entry, *later]
+        if question.order == "desc":
+            page.reverse()
+        return page, timeline.shape_next(question.order, page) if len(page) > half else None
 
     async def _taken_out(self, project: int, one: _Found) -> list[int]:
         """Places in the link log of the entries that took somebody else out of this person."""

@@ -224,6 +224,28 @@ class AskPeople(Asked, frozen=True, kw_only=True):
     as_of: str | None = None
 
 
+class AskTimeline(_Form, frozen=True, kw_only=True):
+    """One person's timeline, of events that meet a condition, or around one, or before one."""
+
+    person: str | None = None
+    """Their id, `p_…`; or `distinct_id`."""
+    distinct_id: str | None = None
+    types: tuple[str, ...] = ("event", "traits", "link")
+    """And `session`."""
+    search: str = ""
+    where: Condition | None = None
+    """Of an event: only events then."""
+    from_: str | None = None
+    to: str | None = None
+    around: str | None = None
+    """An entry's id."""
+    before: Selection | None = None
+    """Only what came before the first such event."""
+    order: str = "desc"
+    limit: int = 50
+    cursor: str | None = None
+
+
 AnyAsked = AskFunnel | AskRetention | AskFlow | AskSessions | AskTrend | AskTop
 JOURNEYS: dict[str, type[AnyAsked]] = {
     "funnel": AskFunnel,

@@ -37,7 +37,7 @@ from pugd.journeys import (
     TrendPoint,
     TrendSeries,
 )
-from pugd.model import Project
+from pugd.model import Project, person_number
 from pugd.query import flow, funnel, retention, sessions, times, trend
 from pugd.query.conditions import ALWAYS
 from pugd.query.person import newest
@@ -45,7 +45,17 @@ from pugd.query.reading import Reading, Told
 from pugd.query.sql import Sql, bound, plan, sql
 from pugd.query.tokens import Cell, Writer, opened
 from pugd.query.values import Value, invalid, of_property, parts, span
-from pugd.question import LeftOut, People, PeopleAnswer, QuestionError
+from pugd.question import (
+    ENTRY_TYPES,
+    LIMIT_MAX,
+    ORDERS,
+    LeftOut,
+    People,
+    PeopleAnswer,
+    QuestionError,
+    Timeline,
+    TimelineAnswer,
+)
 
 DAYS_DEFAULT = 30
 """Of a range that is not said."""
@@ -99,6 +109,31 @@ class Everyone:
             return found if then is None else replace(found, then=then, then_at=at)
 
         return await self._answer.counted(answer, asked, stale)
+
+    async def timeline(self, project: Project, asked: ask.AskTimeline, *, stale: bool = False) -> TimelineAnswer:
+        """raises QuestionError, UnknownPersonError, StoreUnavailableError, StoreError"""
+        reading = await self.reading(project, times.text(self._answer.clock()))
+        if (asked.person is None) == (asked.distinct_id is None):
+            raise invalid("person", "name the person by either person or distinct_id")
+        actor = person_number(asked.person or "") if asked.distinct_id is None else reading.actor(asked.distinct_id)
+        if actor is None:
+            raise invalid("person", "must be p_ and 16 hex digits")
+        if not asked.types or not set(asked.types) <= set(ENTRY_TYPES):
+            raise invalid("types", f"must be some of {', '.join(ENTRY_TYPES)}")
+        if asked.order not in ORDERS:
+            raise invalid("order", f"must be {' or '.join(ORDERS)}")
+        if not 1 <= asked.limit <= LIMIT_MAX:
+            raise invalid("limit", f"must be a number from 1 to {LIMIT_MAX}")
+        if asked.around is not None and asked.before is not None:
+            raise invalid("before", "goes with no around")
+        since, until = reading.moments(asked.from_, asked.to, None, "")
+        question = Timeline(
+            project=project.id, actor=actor, search=asked.search, since=since, until=until, order=asked.order,
+            limit=asked.limit, cursor=asked.cursor, types=asked.types, around=asked.around,
+        )  # fmt: skip
+        met = None if asked.where is None else reading.row(reading.condition(asked.where, "where"), "where")
+        before = None if asked.before is None else reading.row(reading.selection(asked.before, "before"), "before")
+        return await self._answer.timeline(question, stale=stale, met=met, before=before)
 
     def chosen(self, asked: ask.AskPeople, reading: Reading) -> tuple[Sql | None, int | None, str | None]:
         """A sub-select of the persons asked for (None: everybody); and how many a token's number was, and when."""

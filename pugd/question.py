@@ -20,6 +20,9 @@ IDS_IN_LISTS_MAX = 10
 
 SORTS = ("-last_seen", "last_seen", "-first_seen", "first_seen", "-events", "events")
 ORDERS = ("desc", "asc")
+ENTRY_TYPES = ("event", "traits", "link", "session")
+ENTRY_TYPES_DEFAULT = ENTRY_TYPES[:3]
+"""Of a timeline. Sessions are told where they are asked for."""
 
 
 class QuestionError(ValueError):
@@ -85,6 +88,12 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str | None = None
     as_of: int | None = None
     """Of the traits at the timeline's head."""
+    types: tuple[str, ...] = ENTRY_TYPES_DEFAULT
+    """Which kinds of entries."""
+    around: str | None = None
+    """An entry's id: it, and what came before and after, half of `limit` each."""
+    before: str | None = None
+    """What came before the first event of this name."""
 
 
 class Refusals(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,6 +229,17 @@ class LinkEntry(Entry, frozen=True, kw_only=True):
     """identify, alias: an earlier call or event says so too."""
 
 
+class SessionEntry(Entry, frozen=True, kw_only=True):
+    """A run of one device's events; it stands before the first of them."""
+
+    TYPE: ClassVar[str] = "session"
+
+    ended_at: str
+    events: int
+    entry_page: str | None
+    exit_page: str | None
+
+
 class PeopleAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """A page of persons; `count` is of all that match, not of the page."""
 
@@ -252,7 +272,7 @@ class TimelineAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """A page of one person's timeline."""
 
     person: Person
-    entries: list[EventEntry | TraitsEntry | LinkEntry]
+    entries: list[EventEntry | TraitsEntry | LinkEntry | SessionEntry]
     next: str | None
     asked_at: str
     left_out: LeftOut

@@ -10,11 +10,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from engine import opened_store
-from histories import History, insert
+from histories import Collector, History, insert
 from hypothesis import strategies as st
 from msgspec.structs import astuple
 from reference import timeline
 
+from pugd.answer import Answer, Stored
+from pugd.ask import Condition
+from pugd.everyone import Everyone
+from pugd.model import Project
 from pugd.query.conditions import Node, Row
 from pugd.query.reading import Reading, Told
 from pugd.query.sql import Plan, Sql, bound, plan, sql
@@ -106,6 +110,28 @@ async def found(statement: Sql) -> list[tuple]:
 
 async def planned(asking: Plan) -> list[tuple]:
     return (await (await opened_store()).query(asking.sql, asking.parameters, {"readonly": 2})).rows
+
+
+async def everyone_of(
+    history: History, *, now: int, zone: ZoneInfo, segments: dict[str, Condition]
+) -> tuple[Everyone, Project]:
+    """Who answers questions about a history's project."""
+
+    async def wait_stored() -> Stored:
+        return Stored(now, complete=True)
+
+    async def known(project: int) -> dict[str, Condition]:
+        return segments
+
+    store = await opened_store()
+    answer = Answer(
+        store,
+        wait_stored=wait_stored,
+        actor=history.graph.actor,
+        collector=Collector(history, store, now),
+        clock=lambda: now,
+    )
+    return Everyone(answer, known), Project(history.project, "p", zone.key)
 
 
 def said_of(answer: Any) -> tuple:

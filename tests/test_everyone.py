@@ -11,14 +11,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from crowd import crowd, happenings, seeds, stored
-from engine import opened_store
-from histories import Collector, History
+from crowd import crowd, everyone_of, happenings, seeds, stored
+from histories import History
 from hypothesis import Phase, given, settings
 from reference import trend as twin
 
 from pugd import ask
-from pugd.answer import Answer, Stored
 from pugd.everyone import Everyone
 from pugd.model import Project
 from pugd.query import times
@@ -33,21 +31,7 @@ SEGMENTS = {"payers": ask.Condition(did=ask.Did(event="B", count=2))}
 
 
 async def asking(history: History) -> tuple[Everyone, Project]:
-    async def wait_stored() -> Stored:
-        return Stored(NOW, complete=True)
-
-    async def segments(project: int) -> dict[str, ask.Condition]:
-        return SEGMENTS
-
-    store = await opened_store()
-    answer = Answer(
-        store,
-        wait_stored=wait_stored,
-        actor=history.graph.actor,
-        collector=Collector(history, store, NOW),
-        clock=lambda: NOW,
-    )
-    return Everyone(answer, segments), Project(history.project, "p", ZONE.key)
+    return await everyone_of(history, now=NOW, zone=ZONE, segments=SEGMENTS)
 
 
 def numbered(random: Random) -> History:

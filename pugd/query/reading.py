@@ -87,7 +87,7 @@ class Reading:
         self.place = place
         self.zone = zone
         self.now = now
-        self._actor = actor
+        self.actor = actor
         self._segments = segments
         self._include_bots = include_bots
         self._within: list[str] = []
@@ -249,7 +249,7 @@ class Reading:
         assert ids is not None
         if not 1 <= len(ids) <= ask.IDS_MAX:
             raise invalid(at, f"must be 1 to {ask.IDS_MAX} ids")
-        actors = bound("Array(UInt64)", [self._actor(one) for one in ids])
+        actors = bound("Array(UInt64)", [self.actor(one) for one in ids])
         return Whose(self._owners(sql("(SELECT arrayJoin($actors) AS actor)", actors=actors)), exist=False)
 
     def _did(self, asked: ask.Condition, at: str, path: str, depth: int) -> Node:
@@ -435,6 +435,12 @@ LEFT JOIN $mapping AS known ON known.actor = raw.actor""",
         return Told(
             join=sql("(SELECT person, $present AS present FROM $found)", present=present, found=self._present(key))
         )
+
+    def row(self, node: Node, path: str) -> Sql:
+        """A condition on a row of `events`, of one person. raises QuestionError where it needs the past"""
+        if pasts(node):
+            raise invalid(path, "may ask of a trait as it is now, not as_of event, here")
+        return sql("ifNull($met, 0)", met=rendered(node, self._leaf))
 
     # -- persons -------------------------------------------------------------------------------------------------------
 

@@ -77,6 +77,15 @@ def traits(changes: Iterable[tuple[str, Any, Any]]) -> str:
     return _cut(", ".join(parts[:3]), SUMMARY_LENGTH_MAX - len(more)) + more
 
 
+def session(events: int, lasted_ms: int, page: str) -> str:
+    """Such as `12 events in 4 min 10 s, from /pricing`."""
+    minutes, seconds = divmod(max(lasted_ms, 0) // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    lasted = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    began = f", from {_short(page)}" if page else ""
+    return f"{events} event{'' if events == 1 else 's'} in {lasted}{began}"
+
+
 def link(call: str, a: str, b: str, refused: str, again: bool = False) -> str:
     """`a` and `b` are the ids that were to become one person; `again`: it was said before that they are."""
     if refused:

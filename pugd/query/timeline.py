@@ -25,11 +25,13 @@ from pugd.query import cursor, summary, times
 from pugd.query.filters import contains, json_contains, members_contain, moment, spelled
 from pugd.query.people import Moment
 from pugd.query.person import among, rows, touching
+from pugd.query.sequence import COUNTED, KEY
+from pugd.query.sessions import LANE, Span, sessions
 from pugd.query.sql import Plan, Sql, all_of, any_of, bound, joined, plan, sql
 from pugd.query.traits import History, raw
-from pugd.question import Change, EventEntry, LinkEntry, Timeline, TraitsEntry
+from pugd.question import Change, EventEntry, LinkEntry, SessionEntry, Timeline, TraitsEntry
 
-_EVENT, _TRAITS, _LINK = 1, 2, 3
+_EVENT, _TRAITS, _LINK, _SESSION = 1, 2, 3, 4
 
 _MS_MAX = 2**48
 """Beyond the last millisecond that ClickHouse's DateTime64(3) holds (the year 2299)."""
@@ -75,7 +77,7 @@ class Row(NamedTuple):
     url: str
     title: str
     place: int
-    """link: in the link log."""
+    """link: in the link log; session: when it ended, ms."""
     a: str
     b: str
     refused: str
@@ -84,21 +86,34 @@ class Row(NamedTuple):
 
 
 def plan_entries(
-    question: Timeline, actors: Sequence[int], joins: Iterable[Moment], taken_out: Sequence[int] = ()
+    question: Timeline,
+    actors: Sequence[int],
+    joins: Iterable[Moment],
+    taken_out: Sequence[int] = (),
+    *,
+    last: _Key | None = None,
+    met: Sql | None = None,
 ) -> Plan:
     """The page and one entry more, so that it is known whether there is a next.
 
+    `last`       an entry that this is beyond, in place of the question's cursor
+    `met`        a condition on a row of `events`: only events then
     `joins`      the events that say first that two ids are one person (query/links.py)
     `taken_out`  places in the link log of the entries that took others out of this person (likewise)
     """
-    last = None
-    if question.cursor is not None:
+    if last is None and question.cursor is not None:
         last = cursor.read(question.cursor, _Key)
         if last.order != question.order:
             raise cursor.refusal()
-    found = [_events(question, actors, last)]
-    if question.event is None:
+    types = question.types if question.event is None and met is None else ("event",)
+    found = []
+    if "event" in types:
+        found.append(_events(question, actors, last, met))
+    if "traits" in types:
         found.append(_traits(question, actors, last))
+    if "session" in types and not question.search:
+        found.append(_sessions(question, actors, last))
+    if "link" in types:
         # Of events, the log has those that happened to come first: left to `joins`, as long as both ids are here.
         # Multiplied, since of NOT (… AND …), and of if(…, 1), ClickHouse 26.9 may find no rows at all in parts whose
         # projection it reads.
@@ -130,6 +145,33 @@ def shape_entries(question: Timeline, found: Iterable[Sequence[Any]]) -> tuple[l
     return page, cursor.written(_Key(question.order, *end[1:6]))
 
 
+def shape_next(order: str, page: Sequence[Row]) -> str:
+    """The cursor of what follows these."""
+    return cursor.written(key_of(page[-1], order))
+
+
+def plan_one(question: Timeline, actors: Sequence[int], entry: str | None, met: Sql | None = None) -> Plan:
+    """The entry of this id, or else the first event of a name or that meets a condition."""
+    kind, _, event_id = (entry or "event:").partition(":")
+    alone = msgspec.structs.replace(question, search="", since=None, until=None, event=None, limit=1, order="asc")
+    by_id = sql("event_id = $id", id=bound("String", event_id))
+    if entry is None:
+        found = [_events(msgspec.structs.replace(alone, event=question.before), actors, None, met)]
+    elif kind == "link":
+        found = [_links(alone, [*side, by_id], None) for side in touching(actors)]
+    elif kind == "traits":
+        found = [_traits(alone, actors, None, by_id)]
+    else:
+        found = [_events(alone, actors, None, by_id)]
+    order = _order(alone, _NAMES)
+    return plan(sql("SELECT * FROM ($found) ORDER BY $order LIMIT 1", found=joined(" UNION ALL ", found), order=order))
+
+
+def key_of(row: Row, order: str) -> _Key:
+    """Where an entry stands."""
+    return _Key(order, *row[1:6])
+
+
 def plan_history(project: int, actors: Sequence[int], page: Iterable[Row]) -> Plan | None:
     """Every operation on the keys that the page's calls set, as far as the latest of them; None where none did."""
     calls = [row for row in page if row.kind == _TRAITS]
@@ -153,14 +195,16 @@ $rows ORDER BY at, event_id""",
 
 def shape(
     page: Iterable[Row], history: Iterable[tuple[str, int, str, str, str]], first: Mapping[frozenset[str], Moment]
-) -> list[EventEntry | TraitsEntry | LinkEntry]:
+) -> list[EventEntry | TraitsEntry | LinkEntry | SessionEntry]:
     """The page's entries, as they are answered. `first`: of two ids, the call that named them first."""
     page = list(page)
     changes = _changes({(row.occurred_at, row.event_id) for row in page if row.kind == _TRAITS}, history)
-    entries: list[EventEntry | TraitsEntry | LinkEntry] = []
+    entries: list[EventEntry | TraitsEntry | LinkEntry | SessionEntry] = []
     for row in page:
         if row.kind == _EVENT:
             entries.append(_event_entry(row))
+        elif row.kind == _SESSION:
+            entries.append(_session_entry(row))
         elif row.kind == _TRAITS:
             entries.append(_traits_entry(row, changes[row.occurred_at, row.event_id]))
         else:
@@ -176,8 +220,10 @@ _CALLS = tuple(sql(name) for name in ("occurred_at", "received_at", "source.1", 
 _JOINS = tuple(sql(name) for name in ("occurred_at", "received_at", "collector", "epoch", "toUInt64(position - 1)"))
 
 
-def _events(question: Timeline, actors: Sequence[int], last: _Key | None) -> Sql:
+def _events(question: Timeline, actors: Sequence[int], last: _Key | None, met: Sql | None = None) -> Sql:
     conditions = [among(sql("actor"), actors), *_range(question, last), *_beyond(last, _COLUMNS)]
+    if met is not None:
+        conditions.append(met)
     if question.event is not None:
         conditions.append(sql("event = $event", event=bound("String", question.event)))
     if search := question.search:
@@ -201,7 +247,7 @@ $rows ORDER BY $order LIMIT $limit""",
     )
 
 
-def _traits(question: Timeline, actors: Sequence[int], last: _Key | None) -> Sql:
+def _traits(question: Timeline, actors: Sequence[int], last: _Key | None, met: Sql | None = None) -> Sql:
     matches = []
     if search := question.search:
         texts = ("key", "user_id", "anonymous_id", "distinct_id")
@@ -219,7 +265,11 @@ FROM (
     $rows GROUP BY event_id, occurred_at, received_at HAVING $matches
 )
 WHERE $beyond ORDER BY $order LIMIT $limit""",
-        rows=rows("traits", question.project, [among(sql("actor"), actors), *_range(question, last)]),
+        rows=rows(
+            "traits",
+            question.project,
+            [among(sql("actor"), actors), *_range(question, last), *([] if met is None else [met])],
+        ),
         matches=all_of(matches),
         beyond=all_of(_beyond(last, _CALLS)),
         order=_order(question, _CALLS),
@@ -276,6 +326,60 @@ $rows ORDER BY $order LIMIT $limit""",
         order=_order(question, _JOINS),
         limit=_limit(question),
     )
+
+
+def _sessions(question: Timeline, actors: Sequence[int], last: _Key | None) -> Sql:
+    """Each session that begins in the range, just before its first event, and before what that event says of links."""
+    first = sql(
+        "(toUnixTimestamp64Milli(received_at), toString(collector), epoch, position, event_id, user_id, anonymous_id,"
+        " toString(transport), toString(platform), session_id)"
+    )
+    events = sql(
+        """
+(SELECT toUInt64(0) AS person, $key AS key, $lane AS lane, path AS page, $first AS first $rows)""",
+        key=KEY,
+        lane=LANE,
+        first=first,
+        rows=rows("events", question.project, [among(sql("actor"), actors), sql("$lane.1 != ''", lane=LANE), COUNTED]),
+    )
+    since = -_MS_MAX if question.since is None else question.since
+    until = _MS_MAX if question.until is None else question.until
+    ever = Span(since, until, -_MS_MAX, 2 * _MS_MAX)
+    beside = [("pages", sql("page")), ("firsts", sql("first"))]
+    return sql(
+        """
+SELECT 4, begun, firsts[1].1, firsts[1].2, firsts[1].3, toUInt64(firsts[1].4 - 2), firsts[1].5, firsts[1].6,
+    firsts[1].7, firsts[1].8, firsts[1].9, firsts[1].10, toString(length(keys)), '', '', '', '', '', toUInt64(ended),
+    arrayFirst(page -> page != '', pages), arrayLast(page -> page != '', pages), '',
+    CAST([], 'Array(Tuple(String, String, String))')
+FROM $sessions WHERE begun >= $since AND $beyond ORDER BY $order LIMIT $limit""",
+        sessions=sessions(ever, events, beside=beside),
+        since=bound("Int64", since),
+        beyond=all_of(_beyond_ms(last)),
+        order=_order(question, _STARTS),
+        limit=_limit(question),
+    )
+
+
+_STARTS = (
+    sql("begun"), sql("firsts[1].1"), sql("firsts[1].2"), sql("firsts[1].3"), sql("toUInt64(firsts[1].4 - 2)"),
+)  # fmt: skip
+
+
+def _beyond_ms(last: _Key | None) -> list[Sql]:
+    """`_beyond` of sessions, whose times are milliseconds."""
+    if last is None:
+        return []
+    key = sql(
+        "($occurred, $received, $collector, $epoch, $position)",
+        occurred=bound("Int64", last.occurred_at),
+        received=bound("Int64", last.received_at),
+        collector=bound("String", last.collector),
+        epoch=bound("UInt64", last.epoch),
+        position=bound("UInt64", last.position),
+    )
+    row = joined(", ", _STARTS)
+    return [sql("($row) < $key", row=row, key=key) if last.order == "desc" else sql("($row) > $key", row=row, key=key)]
 
 
 _TEXTS = {
@@ -393,6 +497,19 @@ def _traits_entry(row: Row, changes: Mapping[str, tuple[bytes | None, bytes | No
         type=TraitsEntry.TYPE,
         summary=summary.traits((key, _plain(before), _plain(after)) for key, (before, after) in changes.items()),
         changes={key: Change(raw(before), raw(after)) for key, (before, after) in changes.items()},
+        **_common(row),
+    )
+
+
+def _session_entry(row: Row) -> SessionEntry:
+    return SessionEntry(
+        id=f"session:{row.event_id}",
+        type=SessionEntry.TYPE,
+        summary=summary.session(int(row.name), row.place - row.occurred_at, row.a),
+        ended_at=times.text(row.place),
+        events=int(row.name),
+        entry_page=row.a or None,
+        exit_page=row.b or None,
         **_common(row),
     )
 

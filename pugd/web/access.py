@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from pugd.ask import AnyAsked, AskPeople
+from pugd.ask import AnyAsked, AskPeople, AskTimeline
 from pugd.journeys import AnyJourneyAnswer
 from pugd.model import Project
 from pugd.question import (
@@ -54,6 +54,8 @@ class Crowd(Protocol):
     async def journey(self, project: Project, asked: AnyAsked, *, stale: bool = False) -> AnyJourneyAnswer: ...
 
     async def people(self, project: Project, asked: AskPeople, *, stale: bool = False) -> PeopleAnswer: ...
+
+    async def timeline(self, project: Project, asked: AskTimeline, *, stale: bool = False) -> TimelineAnswer: ...
 
 
 class Actor(Protocol):

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pugd import errors
-from pugd.ask import JOURNEYS, AnyAsked, AskPeople
+from pugd.ask import JOURNEYS, AnyAsked, AskPeople, AskTimeline
 from pugd.errors import CollectorAwayError, ControlError, StoreError, StoreUnavailableError
 from pugd.journeys import AnyJourneyAnswer
 from pugd.model import Project
@@ -84,6 +84,10 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
         stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
         return await crowd.people(project, parameters.asked(await _json(request), AskPeople), stale=stale)
 
+    async def ask_timeline(request: Request, project: Project) -> AnyAnswer:
+        stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
+        return await crowd.timeline(project, parameters.asked(await _json(request), AskTimeline), stale=stale)
+
     def journey(type_: type[AnyAsked]) -> Callable[[Request, Project], Awaitable[AnyJourneyAnswer]]:
         async def ask(request: Request, project: Project) -> AnyJourneyAnswer:
             stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
@@ -110,6 +114,7 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
         Route("/v1/identity/unlink", answered(unlink), methods=["POST"]),
         Route("/v1/identity/merge", answered(merge), methods=["POST"]),
         Route("/v1/ask/people", answered(ask_people), methods=["POST"]),
+        Route("/v1/ask/timeline", answered(ask_timeline), methods=["POST"]),
         *(Route(f"/v1/ask/{kind}", answered(journey(type_)), methods=["POST"]) for kind, type_ in JOURNEYS.items()),
     ]
 

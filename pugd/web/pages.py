@@ -34,6 +34,7 @@ from pugd.question import (
     LinkEntry,
     OnePerson,
     Person,
+    SessionEntry,
     TraitsEntry,
     UnknownPersonError,
 )
@@ -240,8 +241,8 @@ class Pages:
             answer=answer,
             person=_headed(person, now, zone),
             said=said,
-            filtered=any(said.get(name) for name in ("search", "event", "from", "to")),
-            days=days(answer.entries, now, zone),
+            filtered=any(said.get(name) for name in ("search", "event", "from", "to", "around", "before")),
+            days=days([entry for entry in answer.entries if not isinstance(entry, SessionEntry)], now, zone),
             zone=zone.key,
             as_of=_moment(answer.as_of, zone) if answer.as_of else "",
             first=where(),
@@ -344,7 +345,10 @@ _CALLS = {
 }
 
 
-def days(entries: Sequence[EventEntry | TraitsEntry | LinkEntry], now: datetime, zone: ZoneInfo) -> list[Day]:
+AnyEntry = EventEntry | TraitsEntry | LinkEntry
+
+
+def days(entries: Sequence[AnyEntry], now: datetime, zone: ZoneInfo) -> list[Day]:
     """A page's entries, grouped for the eye; their order stays."""
     found: list[Day] = []
     lanes: dict[tuple[str, str], int] = {}
@@ -379,7 +383,7 @@ def _says_nothing_new(entry: LinkEntry) -> bool:
     return entry.again or (entry.b is None and entry.call == "identify" and entry.refused is None)
 
 
-def _lane(entry: EventEntry | TraitsEntry | LinkEntry) -> tuple[str, str]:
+def _lane(entry: AnyEntry) -> tuple[str, str]:
     """What tells one device or session from another."""
     if entry.session_id:
         return "session", entry.session_id
@@ -388,17 +392,17 @@ def _lane(entry: EventEntry | TraitsEntry | LinkEntry) -> tuple[str, str]:
     return entry.platform or "", entry.anonymous_id or entry.user_id or ""
 
 
-def _lane_label(entry: EventEntry | TraitsEntry | LinkEntry) -> str:
+def _lane_label(entry: AnyEntry) -> str:
     return {"web": "Web", "mobile": "Mobile", "server": "Server"}.get(entry.platform or "", "Unknown platform")
 
 
-def _lane_detail(entry: EventEntry | TraitsEntry | LinkEntry) -> str:
+def _lane_detail(entry: AnyEntry) -> str:
     if entry.session_id:
         return f"session {entry.session_id}"
     return entry.anonymous_id or entry.user_id or ""
 
 
-def _shown(entry: EventEntry | TraitsEntry | LinkEntry, at: datetime) -> dict[str, Any]:
+def _shown(entry: AnyEntry, at: datetime) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "entry": entry,
         "type": entry.type,

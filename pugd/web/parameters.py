@@ -17,6 +17,8 @@ from starlette.datastructures import QueryParams
 from pugd.model import Project, person_number, person_text
 from pugd.query import times
 from pugd.question import (
+    ENTRY_TYPES,
+    ENTRY_TYPES_DEFAULT,
     LIMIT_DEFAULT,
     LIMIT_MAX,
     ORDERS,
@@ -40,7 +42,9 @@ T = TypeVar("T")
 PEOPLE = ("sort", "limit", "cursor", "search", "identified", "as_of", "stale")
 ONE = ("distinct_id", "as_of", "stale")
 PERSON = ("as_of", "stale")
-TIMELINE = ("order", "limit", "cursor", "search", "event", "from", "to", "as_of", "stale")
+TIMELINE = (
+    "order", "limit", "cursor", "search", "event", "from", "to", "types", "around", "before", "as_of", "stale",
+)  # fmt: skip
 ASK = ("stale",)
 EXPLAIN = ("a", "b")
 REFUSALS = ("distinct_id", "limit", "cursor", "stale")
@@ -104,7 +108,19 @@ def timeline(project: Project, actor: int, said: Mapping[str, str]) -> Timeline:
         limit=_limit(said),
         cursor=said.get("cursor"),
         as_of=as_of(project, said),
+        types=_types(said),
+        around=said.get("around"),
+        before=said.get("before"),
     )
+
+
+def _types(said: Mapping[str, str]) -> tuple[str, ...]:
+    if "types" not in said:
+        return ENTRY_TYPES_DEFAULT
+    types = tuple(said["types"].split(","))
+    if not set(types) <= set(ENTRY_TYPES):
+        raise QuestionError("invalid_types", f"types: must be some of {','.join(ENTRY_TYPES)}, with commas.", "types")
+    return types
 
 
 def refusals(project: Project, actor: int | None, said: Mapping[str, str]) -> Refusals:
