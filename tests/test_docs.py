@@ -117,7 +117,7 @@ def test_codes_of_the_console_are_documented() -> None:
     used = set()
     for source in (ROOT / "pugd/web").glob("*.py"):
         used |= set(re.findall(r'Error\(\s*"([a-z_]+)"', source.read_text()))
-    names = {"sort", "order", "identified", "stale", "limit", "from", "to", "as_of", "cursor"}
+    names = {"sort", "order", "identified", "stale", "limit", "from", "to", "as_of", "cursor", "types"}
     assert used | {f"invalid_{name}" for name in names} <= said
 
 
@@ -164,7 +164,7 @@ def test_examples_are_shaped_like_answers() -> None:
 
 def test_settings_that_are_named_exist() -> None:
     unit = re.compile(r"`((?!pugd_)[a-z]+_[a-z_]*(?:max|min|s|ms|bytes|url|key|ids|name|level))`")
-    others = {*codes().values(), "read_key", "user_ids"} | {
+    others = {*codes().values(), "read_key", "user_ids", "invalid_types"} | {
         field.name for field in msgspec.structs.fields(model.EventRow)
     }
     variables = {config.variable(name) for name in config.FIELDS} | config.RESERVED
