@@ -24,6 +24,7 @@ from msgspec import Struct
 from pugd import errors
 from pugd.dialects import datagram, segment
 from pugd.dialects.dialect import Asked, Dialect, Reply
+from pugd.dialects.known import shape_of
 from pugd.dialects.message import MANY, ONE, Decoded, made_bytes, read, without_reused
 from pugd.dialects.plain import Plain
 from pugd.enrich import clock
@@ -62,6 +63,13 @@ RECORD_BYTES_MAX = 32 * 1024 * 1024
 PLAIN_CALLS = frozenset(("track", segment.BATCH))
 """Calls of Segment's whose bodies may be plain (dialects/plain.py)."""
 
+AT_ONCE_BYTES_MAX = 256 * 1024
+"""A larger body is left for later, to be taken in pieces, unless its events are plain: so nobody waits for it long."""
+AT_ONCE_COMMAS_MAX = 5_000
+"""So is one with more commas than that: it may be of tiny events. A batch of a hundred usual ones has half as many."""
+COUNTED_BYTES_MIN = 16 * 1024
+"""Smaller bodies are not worth counting."""
+
 REUSED_TOLD_EVERY_MS = 60_000
 """How often an event id that was used twice is logged: a broken sender sends many."""
 
@@ -77,6 +85,10 @@ class Arrival(Struct, gc=False):
     key: WriteKey | None
     """From the headers or the query; None where it must be in the body, until that is read."""
     dialect: Dialect = segment
+    piece: int | None = None
+    """Of a body that is taken in pieces (large.py): which event of it this one's first is."""
+    before: WriteKey | None = None
+    """With which key the first of its pieces was let in; the others are, too."""
 
 
 class Keys(Protocol):
@@ -116,6 +128,11 @@ _unpack = msgspec.msgpack.Decoder(tuple).decode
 FAULT = Refusal(
     errors.INTERNAL, "Reading this request failed by a fault of pugd's own, which its log tells: please report it."
 )
+OTHER_KEY = Refusal(
+    errors.INVALID_KEY, "not the write key of the events before it: send the events of each project by themselves"
+)
+LATER = Ack(0, [], None, 0)
+"""Of a body that is not taken yet, but to be taken in pieces (large.py). This very object."""
 NO_ROOM = Refusal(errors.UNAVAILABLE, "The journal is full or its disk nearly so: send it again later.")
 
 CONSOLE = "console"
@@ -188,11 +205,10 @@ class Accept:
         for arrival in arrivals:
             # Runs of plain bodies and of others take turns, so that all keep the order of their arrival.
             key, call = arrival.key, arrival.asked.call
-            if key is not None:
+            if key is not None and not arrival.piece:
                 over = self._keys.admit(key, received_at)
                 if over is not None:
-                    self._refused[over.code] += 1
-                    acks.append(Ack(0, [], over, 0))
+                    acks.append(self.refuse(arrival, over))
                     continue
             if key is not None and call in PLAIN_CALLS and arrival.dialect is segment:
                 count = plain.add(arrival.body, call == "track", key.project, received_at)
@@ -206,6 +222,14 @@ class Accept:
             if plain.count:
                 self._keep(plain, arrivals, acks, kept, size, received_at)
                 kept = len(acks)
+            if (
+                len(arrival.body) > COUNTED_BYTES_MIN
+                and arrival.piece is None
+                and _is_large(arrival.body)
+                and shape_of(arrival.dialect, arrival.asked) is not None
+            ):
+                acks.append(LATER)
+                continue
             acks.append(self._read(arrival, batch, received_at))
         if plain.count:
             self._keep(plain, arrivals, acks, kept, size, received_at)
@@ -306,13 +330,11 @@ class Accept:
             return Ack(0, [], None, 0, decoded)
         key = arrival.key
         if key is None:
-            opened = self._keys.open(decoded.write_key or "", arrival.asked.origin)
-            wrong = opened if isinstance(opened, Refusal) else self._keys.admit(opened, received_at)
-            if wrong is not None:
-                self._refused[wrong.code] += 1
-                return Ack(0, [], wrong, 0, decoded)
-            assert isinstance(opened, WriteKey)
-            key = arrival.key = opened
+            found = self._open(arrival, decoded.write_key, received_at)
+            if isinstance(found, Refusal):
+                self._refused[found.code] += 1
+                return Ack(0, [], found, 0, decoded)
+            key = arrival.key = found
         before = batch.length
         self._repeated += len(bytes(decoded.context)) * len(decoded.messages)
         if arrival.dialect is not segment:
@@ -324,6 +346,22 @@ class Accept:
         self._keys.count(key, accepted, received_at)
         failed = refused[0] if refused and not accepted else None
         return Ack(accepted, refused, failed, 0, decoded)
+
+    def _open(self, arrival: Arrival, text: str | None, received_at: int) -> WriteKey | Refusal:
+        """Open the key that stands in a body, and let its sender in."""
+        if arrival.before is not None and not text:
+            return arrival.before
+        opened = self._keys.open(text or "", arrival.asked.origin)
+        if isinstance(opened, Refusal):
+            return opened
+        if arrival.before is not None:
+            return opened if opened == arrival.before else OTHER_KEY
+        return self._keys.admit(opened, received_at) or opened
+
+    def refuse(self, arrival: Arrival, why: Refusal) -> Ack:
+        """A request that is refused as a whole."""
+        self._refused[why.code] += 1
+        return Ack(0, [], why, 0)
 
     def _read_messages(
         self, decoded: Decoded, batch: Batch, key: WriteKey, transport: str, received_at: int
@@ -514,6 +552,11 @@ def _link_row(kind: int, link: rules.Logged, call: Call) -> LinkRow:
         rules.RULES_VERSION, call.occurred_at, call.received_at, call.original_at, call.time_note, call.event_id,
         call.transport, call.platform,
     )  # fmt: skip
+
+
+def _is_large(body: bytes) -> bool:
+    """Is it to be taken in pieces? cost  a look at 16 bytes or so a nanosecond"""
+    return len(body) > AT_ONCE_BYTES_MAX or body.count(b",") > AT_ONCE_COMMAS_MAX
 
 
 def _event_id(taken: Batch | Plain, index: int) -> str:

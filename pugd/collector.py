@@ -33,9 +33,10 @@ from pugd.config import Config
 from pugd.data import DataDirectory, Origin, write_parts, write_whole
 from pugd.dialects.message import ID_BYTES_MAX
 from pugd.edge import gate
+from pugd.edge.bounds import Bounds, EdgeStatistics
 from pugd.edge.health import JOURNAL_FULL, Health
 from pugd.edge.heap import keep_freed_memory
-from pugd.edge.http import Bounds, Edge, EdgeStatistics
+from pugd.edge.http import Edge
 from pugd.errors import JournalError, JournalFullError
 from pugd.identity import duplicates, remembered, rules, snapshot
 from pugd.identity.duplicates import RecentIds, RecentIdsStatistics
@@ -131,6 +132,7 @@ class Collector:
                 take_flushed=writer.take_flushed,
                 handle=reception.handle,
                 refuse=refuse,
+                pending=lambda: reception.pending,
                 bounds=Bounds(
                     head_bytes_max=config.head_bytes_max,
                     body_bytes_max=config.body_bytes_max,
@@ -187,7 +189,7 @@ class Collector:
                 edge.stop_accepting()
                 await edge.wait_drained(trio.current_time() + config.shutdown_timeout_s * 0.3)
                 nursery.cancel_scope.cancel()
-        self._write_usage()
+        self._write_usage(msgspec.json.encode(UsageFile(self._gate.usage())))
         if self._distrusted:
             directory.graph_snapshot.unlink(missing_ok=True)
         else:
@@ -279,13 +281,13 @@ class Collector:
     async def _keep_usage(self) -> None:
         while True:
             await trio.sleep(USAGE_INTERVAL_S)
-            await trio.to_thread.run_sync(self._write_usage)
+            data = msgspec.json.encode(UsageFile(self._gate.usage()))
+            await trio.to_thread.run_sync(self._write_usage, data)
 
     _usage_written: bytes | None = None
 
-    def _write_usage(self) -> None:
+    def _write_usage(self, data: bytes) -> None:
         """Keep how much keys were used: the quotas of a day hold over a restart. Nothing waits for it."""
-        data = msgspec.json.encode(UsageFile(self._gate.usage()))
         if data == self._usage_written:
             return
         try:

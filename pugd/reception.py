@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from pugd import errors
-from pugd.accept import TOGETHER_BYTES_MAX, Accept, Arrival
+from pugd.accept import LATER, TOGETHER_BYTES_MAX, Accept, Arrival
 from pugd.dialects.dialect import Asked, Dialect, Reply
 from pugd.dialects.known import DIALECTS, chosen
 from pugd.edge import form, gate, routes, snippet
@@ -27,10 +27,15 @@ from pugd.edge.inflate import inflate
 from pugd.edge.response import Refused, response, retry_after_s
 from pugd.edge.udp import Datagrams
 from pugd.errors import status_of
+from pugd.large import Large
 from pugd.model import Ack, Refusal, WriteKey
 
 EARLY_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bodies that wait for the collector while it recovers."""
+OPENED_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Of bodies inflated in one wake-up; who comes after that waits for the next."""
+WAITING_MAX: Final = 256
+"""How many may wait for that; more are told to come again."""
 HEALTH: Final = ("live", "ready")
 
 _FORWARDED_HOST: Final = re.compile(rb"[0-9A-Za-z.\-]{1,253}(?::[0-9]{1,5})?")
@@ -69,10 +74,18 @@ class Reception:
         self._body_bytes_max = body_bytes_max
         self._early: list[Request] = []
         self._early_bytes_left = EARLY_BYTES_MAX
+        self._waiting: list[Request] = []
+        self._large: Large[Request] | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Is there more to do, whether anything comes or not? `handle` then wants to be called again."""
+        return bool(self._waiting or self._large)
 
     def open(self, accept: Accept) -> None:
         """From now on events go to `accept`, those first that came early. raises JournalError"""
         self._accept = accept
+        self._large = Large(accept)
         early, self._early = self._early, []
         self.handle(early, None, time.time_ns() // 1_000_000)
 
@@ -103,10 +116,14 @@ class Reception:
         if self._accept is None:
             self._hold(requests)
             return
+        if self._large:
+            self._take_piece()
         arrivals: list[Arrival] = []
         senders: list[Request] = []
-        opened_bytes = 0
+        opened_bytes = opened_bytes_all = 0
         generation = self._gate.generation
+        if self._waiting:
+            requests, self._waiting = self._waiting + requests, []
         for request in requests:
             head = request.head
             note = head.note
@@ -120,12 +137,18 @@ class Reception:
                 continue
             body, asked, dialect = request.body, note.asked, note.dialect
             if body[:1] != b"{" or head.content_encoding is not None:
+                if opened_bytes_all > OPENED_BYTES_MAX:
+                    self._wait(request)
+                    continue
                 found = self._opened(body, head, asked)
                 if isinstance(found, Refused):
+                    # What it cost is not known: as much as may be.
+                    opened_bytes_all += self._body_bytes_max if head.content_encoding is not None else len(body)
                     request.answer(refuse(found, head))
                     continue
                 if found[0] is not body:
                     opened_bytes += len(found[0])
+                    opened_bytes_all += len(found[0])
                 body, asked = found
             assert note.route is not None
             if note.route.others:
@@ -139,6 +162,20 @@ class Reception:
         lines, number = (datagrams.data, len(datagrams)) if datagrams is not None else (b"", 0)
         if arrivals or lines:
             self._take(arrivals, senders, lines, number, received_at)
+
+    def _wait(self, request: Request) -> None:
+        if len(self._waiting) < WAITING_MAX:
+            self._waiting.append(request)
+        else:
+            request.answer(refuse(TOO_MUCH, request.head))
+
+    def _take_piece(self) -> None:
+        """The next piece of a large body, and its answer if that was its last."""
+        assert self._large is not None
+        done = self._large.step()
+        if done is not None:
+            request, arrival, ack = done
+            self._answer(request, arrival, ack)
 
     def _opened(self, body: bytes, head: Head, asked: Asked) -> tuple[bytes, Asked] | Refused:
         """A body inflated and out of its form; the very same object where it is neither."""
@@ -165,26 +202,32 @@ class Reception:
     ) -> None:
         assert self._accept is not None
         acks = self._accept.take(arrivals, lines, number, received_at)
-        full = False
         for request, arrival, ack in zip(senders, arrivals, acks, strict=True):
-            if ack.failed is not None:
-                full = full or ack.failed.code == errors.UNAVAILABLE
-                failure = arrival.dialect.failure(status_of(ack.failed.code), ack, arrival.asked)
-                request.answer(_made(failure, retry_s=ack.failed.retry_s))
+            if ack is LATER:
+                assert self._large is not None
+                if not self._large.add(request, arrival, received_at):
+                    request.answer(refuse(TOO_MUCH, request.head))
                 continue
-            note = request.head.note
-            if type(ack.of) is Reply:
-                answer = _made(ack.of)
-            elif not ack.refused and type(note) is _Note and note.success and note.dialect is arrival.dialect:
-                answer = note.success
-            else:
-                answer = _made(arrival.dialect.success(ack, arrival.asked))
-            if ack.position:
-                request.answer_when_flushed(ack.position, answer)
-            else:
-                request.answer(answer)
-        if full:
-            self._health.say(JOURNAL_FULL, "the journal is full or its disk nearly so")
+            self._answer(request, arrival, ack)
+
+    def _answer(self, request: Request, arrival: Arrival, ack: Ack) -> None:
+        if ack.failed is not None:
+            if ack.failed.code == errors.UNAVAILABLE:
+                self._health.say(JOURNAL_FULL, "the journal is full or its disk nearly so")
+            failure = arrival.dialect.failure(status_of(ack.failed.code), ack, arrival.asked)
+            request.answer(_made(failure, retry_s=ack.failed.retry_s))
+            return
+        note = request.head.note
+        if type(ack.of) is Reply:
+            answer = _made(ack.of)
+        elif not ack.refused and type(note) is _Note and note.success and note.dialect is arrival.dialect:
+            answer = note.success
+        else:
+            answer = _made(arrival.dialect.success(ack, arrival.asked))
+        if ack.position:
+            request.answer_when_flushed(ack.position, answer)
+        else:
+            request.answer(answer)
 
     def _judge(self, head: Head) -> _Note:
         """What a head says: where it goes and who sends it."""
@@ -212,6 +255,9 @@ class Reception:
         constant = dialect.constant(asked)
         success = _made(constant) if constant is not None else None
         return _Note(generation, None, "", route, dialect, asked, key, success)
+
+
+TOO_MUCH: Final = Refused(503, Refusal(errors.UNAVAILABLE, "too much is being received at once; try again later"))
 
 
 def refuse(why: Refused, head: Head | None) -> bytes:

@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from pugd.edge.bounds import Bounds
 from pugd.edge.connection import Request
-from pugd.edge.http import Bounds, Edge
+from pugd.edge.http import Edge
 from pugd.edge.response import response
 from pugd.edge.udp import Datagrams
 from pugd.errors import JournalError

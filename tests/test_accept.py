@@ -326,7 +326,7 @@ def test_a_body_of_very_many_small_events_is_taken(tmp_path: Path) -> None:
     world = World(tmp_path, pending_bytes_max=256 << 20)
     try:
         body = b'{"batch":[' + b",".join([b'{"type":"track","event":"e","userId":1}'] * 400_000) + b"]}"
-        [ack] = world.accept.take([Arrival(Asked("batch"), body, PUBLIC)], b"", 0, NOW)
+        [ack] = world.accept.take([Arrival(Asked("batch"), body, PUBLIC, piece=0)], b"", 0, NOW)
         assert (ack.accepted, ack.failed) == (400_000, None)
         assert world.writer.statistics().rows == 400_001
     finally:

@@ -50,6 +50,7 @@ class Sender:
             take_flushed=writer.take_flushed,
             handle=reception.handle,
             refuse=refuse,
+            pending=lambda: reception.pending,
         )
 
     async def post(

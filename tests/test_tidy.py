@@ -44,7 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web": VOCABULARY | {"web", "query", "control"},
     "demo": VOCABULARY,
     "client": set(),
-    "reception": VOCABULARY | {"accept", "dialects", "edge"},
+    "large": VOCABULARY | {"accept", "dialects"},
+    "reception": VOCABULARY | {"accept", "dialects", "edge", "large"},
     "collector": VOCABULARY | STAGES | {"process", "commands", "accept", "reception"},
     "keeper": VOCABULARY | STAGES | {"process", "commands", "drain", "repair", "answer", "everyone", "check", "web"},
     "supervisor": VOCABULARY | {"process", "control"},
@@ -60,7 +61,7 @@ WAIT = {
 
 FACES = {
     *("identity.graph", "identity.duplicates", "columns.block", "journal.writer", "journal.record", "edge.udp"),
-    *("dialects.storable", "dialects.plain", "journal.files"),
+    *("dialects.storable", "dialects.slices", "dialects.plain", "journal.files"),
 }
 """Modules that may call C, each its own section of native/pugd.cdef."""
 

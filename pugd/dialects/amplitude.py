@@ -140,6 +140,10 @@ class _Read(Decoded, gc=False):
 
     payload_bytes: int = 0
 
+    def join(self, more: Decoded) -> None:
+        assert isinstance(more, _Read)
+        self.payload_bytes += more.payload_bytes
+
 
 _body = msgspec.json.Decoder(_Body)
 _around = msgspec.json.Decoder(_Around)

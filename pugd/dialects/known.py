@@ -7,6 +7,7 @@ from typing import Final
 
 from pugd.dialects import amplitude, mixpanel, posthog, segment
 from pugd.dialects.dialect import Asked, Dialect
+from pugd.dialects.slices import WHOLE, Shape
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     "segment": segment,
@@ -14,6 +15,23 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     "amplitude": amplitude,
     "mixpanel": mixpanel,
 }
+
+
+_SHAPES: Final[Mapping[Dialect, Shape]] = {
+    segment: Shape(b"batch"),
+    posthog: Shape(b"batch", list=True),
+    amplitude: Shape(b"events"),
+    mixpanel: Shape(list=True),
+}
+
+
+def shape_of(dialect: Dialect, asked: Asked) -> Shape | None:
+    """Where a large body has its events (slices.py); None where it is no JSON: its dialect bounds it itself."""
+    if dialect is segment and asked.call != segment.BATCH:
+        return WHOLE
+    if dialect is mixpanel and asked.call == mixpanel.IMPORT:
+        return Shape(list=True, lines=True)
+    return _SHAPES.get(dialect)
 
 
 def chosen(name: str, others: tuple[str, ...], body: bytes, asked: Asked) -> Dialect:

@@ -96,6 +96,9 @@ class Decoded(Struct, gc=False):
         """Which event of the body a message is of."""
         return number if self.indexes is None else self.indexes[number]
 
+    def join(self, more: Decoded) -> None:
+        """What was read of the next piece of the same body belongs to it: for a dialect that counts something of it."""
+
 
 ONE: Final = Decoded([], single=True)
 MANY: Final = Decoded([])

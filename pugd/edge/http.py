@@ -23,34 +23,27 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from email.utils import formatdate
-from heapq import heappop, heappush
 from typing import Final
 
-import msgspec
 import trio
 
+from pugd.edge.bounds import KIB, MIB, Bounds, EdgeStatistics
 from pugd.edge.chunked import ChunkedBody
 from pugd.edge.connection import Connection, Request
+from pugd.edge.dates import Dates
 from pugd.edge.head import Head, Heads, may_become
 from pugd.edge.response import CONTINUE, Refused, invalid, refused, spliced, without_body
 from pugd.edge.udp import Datagrams, DatagramSocket
+from pugd.edge.unflushed import Unflushed
 from pugd.errors import TIMEOUT, TOO_LARGE, UNAVAILABLE
-
-KIB: Final = 1024
-MIB: Final = 1024 * 1024
 
 _EVENTS_MAX: Final = 256
 """Connections a wake-up reads. The kernel hands out ready ones in turn, so the rest come next."""
-_ACCEPTS_MAX: Final = 128
-"""New connections a wake-up and listener."""
-_SPARE_CONNECTIONS: Final = 256
-"""Beyond the most: those that are only told to come back later."""
-_CHECKPOINT_S: Final = 0.002
-"""How long busy wake-ups may follow one another before other tasks of the process have a turn."""
+_ACCEPTS_MAX: Final = 128  # new connections a wake-up and listener
+_SPARE_CONNECTIONS: Final = 256  # beyond the most: those that are only told to come back later
+_CHECKPOINT_S: Final = 0.002  # how long busy wake-ups may follow one another before other tasks have a turn
 _PART_BYTES_MAX: Final = 256 * KIB
 _PART_BYTES_MIN: Final = 16 * KIB
-_DATED_COUNT_MAX: Final = 256
 _STAY_S: Final = 0.001
 """How long a wake-up waits for the next one by itself: a turn of Trio's costs as much as two requests, and under load
 the next is never far. Other tasks wait that much longer for theirs."""
@@ -62,54 +55,6 @@ _OUT: Final = select.EPOLLOUT
 _GONE: Final = select.EPOLLERR | select.EPOLLHUP
 
 
-class Bounds(msgspec.Struct, frozen=True):
-    """What the edge takes and how long it waits."""
-
-    head_bytes_max: int = 136 * KIB
-    """Request line and headers together: 64 KiB of line, for events in a URL, and as much again of headers."""
-    target_bytes_max: int = 72 * KIB
-    body_bytes_max: int = 32 * MIB
-    """As received; what it inflates to is bounded elsewhere."""
-    held_bytes_max: int = 256 * MIB
-    """All partial heads and bodies together. From three quarters on, no new body begins."""
-    connections_max: int = 16_384
-    """More are answered 503 and closed: a client that is told comes back, one left in the backlog times out."""
-    pipelined_max: int = 64
-    """Requests of one connection without an answer; no more is read from it until half are answered."""
-    output_bytes_max: int = 1 * MIB
-    """Answers that a client did not read; then it is closed."""
-    head_s: float = 10.0
-    """From a head's first byte, or from the connection, to its last."""
-    body_grace_s: float = 10.0
-    body_rate_min: float = 1024.0
-    """Bytes a second, over the whole body, once the grace is over."""
-    idle_s: float = 75.0
-    answer_s: float = 30.0
-    """From a whole request to its answer, and for a client to read one."""
-
-
-class EdgeStatistics(msgspec.Struct, frozen=True):
-    """How the edge is."""
-
-    connections: int
-    connections_accepted: int
-    connections_refused: int
-    requests: int
-    requests_refused: dict[int, int]
-    """By status: what the edge answered by itself."""
-    heads_parsed: int
-    """Heads not seen lately."""
-    wake_ups: int
-    bytes_received: int
-    waiting_for_flush: int
-    held_bytes: int
-    timeouts: int
-    datagrams: int
-    datagrams_truncated: int
-    datagrams_dropped: int
-    """By the kernel, for want of room in the socket's buffer."""
-
-
 class Edge:
     """Listens for events over HTTP and UDP.
 
@@ -118,6 +63,7 @@ class Edge:
     take_flushed  returns the flushed position, or raises, which ends `run` after every held request was told 503
     refuse        the answer to what the edge refuses by itself, where its head was whole
     handle        (requests, datagrams, received_at in ms): once a wake-up, when there is any
+    pending       is there more for `handle` to do, though nothing came?
     """
 
     def __init__(
@@ -129,6 +75,7 @@ class Edge:
         take_flushed: Callable[[], int],
         handle: Callable[[list[Request], Datagrams | None, int], None],
         refuse: Callable[[Refused, Head | None], bytes] = lambda why, _: why.response(),
+        pending: Callable[[], bool] = lambda: False,
         bounds: Bounds | None = None,
     ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
@@ -143,6 +90,7 @@ class Edge:
         self._take_flushed = take_flushed
         self._handle = handle
         self._refusal = refuse
+        self._pending = pending
         self._bounds = bounds or Bounds()
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
@@ -151,17 +99,12 @@ class Edge:
         self._view = memoryview(self._shared)
         self._requests: list[Request] = []
         self.touched: list[Connection] = []
-        self._flushed = 0
-        self._held: dict[int, list[Request]] = {}
-        self._held_order: list[int] = []
+        self._unflushed = Unflushed()
         self._held_bytes = 0
         self._accepting = False
         self._draining = False
         self._now = time.monotonic()
-        self._second_over = 0.0
-        self._date = b""
-        self._dated: dict[bytes, bytes] = {}
-        self._begin_second()
+        self._dates = Dates()
 
         self._accepted = 0
         self._refused_connections = 0
@@ -229,15 +172,11 @@ class Edge:
     def fail_unacked(self) -> int:
         """Answer 503 to every request that waits for a flush, now. returns  how many those were"""
         why = refused(503, UNAVAILABLE, "the event could not be kept; send it again later")
-        count = 0
-        for held in self._held.values():
-            for request in held:
-                count += 1
-                request.answer(self._refusal(why, request.head))
-        self._held.clear()
-        self._held_order.clear()
+        failed = self._unflushed.give_up()
+        for request in failed:
+            request.answer(self._refusal(why, request.head))
         self.send_answers()
-        return count
+        return len(failed)
 
     def statistics(self) -> EdgeStatistics:
         datagrams = self._datagrams
@@ -250,7 +189,7 @@ class Edge:
             heads_parsed=self._heads.missed,
             wake_ups=self._wake_ups,
             bytes_received=self._bytes_received,
-            waiting_for_flush=sum(len(held) for held in self._held.values()),
+            waiting_for_flush=len(self._unflushed),
             held_bytes=self._held_bytes,
             timeouts=self._timeouts,
             datagrams=datagrams.received if datagrams is not None else 0,
@@ -262,13 +201,13 @@ class Edge:
 
     def _wake_up(self) -> bool:
         """returns  whether there was anything to do"""
-        events = self._epoll.poll(0 if self._requests else _STAY_S, _EVENTS_MAX)
-        if not events and not self._requests:
+        busy = bool(self._requests) or self._pending()
+        events = self._epoll.poll(0 if busy else _STAY_S, _EVENTS_MAX)
+        if not events and not busy:
             return False
         self._wake_ups += 1
         self._now = time.monotonic()
-        if self._now >= self._second_over:
-            self._begin_second()
+        self._dates.turn(self._now)
         connections = self._connections
         datagrams: Datagrams | None = None
         for fd, mask in events:
@@ -292,7 +231,7 @@ class Edge:
                 self._accept(self._listeners[fd])
         self.send_answers()  # what was flushed leaves before what is new is worked on
         requests = self._requests
-        if requests or datagrams is not None:
+        if requests or datagrams is not None or busy:
             self._requests = []
             self._requests_count += len(requests)
             self._handle(requests, datagrams, time.time_ns() // 1_000_000)
@@ -301,27 +240,15 @@ class Edge:
 
     def hold(self, position: int, request: Request) -> None:
         """Part of Request.answer_when_flushed."""
-        held = self._held.get(position)
-        if held is not None:
-            held.append(request)
-        elif position <= self._flushed:
-            assert request.held is not None
-            request.answer(request.held)
-        else:
-            self._held[position] = [request]
-            heappush(self._held_order, position)
+        self._unflushed.hold(position, request)
 
     def _release(self) -> None:
         try:
-            self._flushed = flushed = self._take_flushed()
+            flushed = self._take_flushed()
         except Exception:
             self.fail_unacked()
             raise
-        order = self._held_order
-        while order and order[0] <= flushed:
-            for request in self._held.pop(heappop(order)):
-                assert request.held is not None
-                request.answer(request.held)
+        self._unflushed.release(flushed)
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
@@ -638,7 +565,7 @@ class Edge:
         """Send the answers that are next in order."""
         queue = connection.queue
         parts: list[bytes] = []
-        dated = self._dated
+        dated = self._dates.known
         while queue:
             answer = queue[0].response
             if answer is None:
@@ -647,7 +574,7 @@ class Edge:
             if self._draining and not queue and not connection.last and answer is not CONTINUE:
                 answer = spliced(answer, b"Connection: close\r\n")
                 connection.last = True
-            parts.append(dated.get(answer) or self._date_answer(answer))
+            parts.append(dated.get(answer) or self._dates.dated(answer))
         if not parts:
             return
         out = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -657,20 +584,6 @@ class Edge:
                 self._close(connection)
             return
         self._send_bytes(connection, out)
-
-    def _begin_second(self) -> None:
-        self._second_over = self._now + 1 - time.time() % 1
-        self._date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
-        self._dated.clear()
-
-    def _date_answer(self, answer: bytes) -> bytes:
-        """With the time of day, as RFC 9110 asks; kept for its second, since most answers are one of few."""
-        if answer is CONTINUE:
-            return answer
-        dated = spliced(answer, self._date)
-        if len(self._dated) < _DATED_COUNT_MAX and len(answer) <= KIB:
-            self._dated[answer] = dated
-        return dated
 
     def _send_bytes(self, connection: Connection, out: bytes) -> None:
         try:

@@ -13,8 +13,8 @@ import pytest
 import trio
 from running_edge import OK, Client, Running, running, statuses
 
+from pugd.edge.bounds import Bounds
 from pugd.edge.connection import Request
-from pugd.edge.http import Bounds
 from pugd.edge.response import response
 from pugd.errors import JournalError
 

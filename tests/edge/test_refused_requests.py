@@ -8,7 +8,7 @@ import json
 import pytest
 from running_edge import running, split_head
 
-from pugd.edge.http import Bounds
+from pugd.edge.bounds import Bounds
 
 SMUGGLED = b"POST /smuggled HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -7,7 +7,7 @@ import time
 import trio
 from running_edge import Client, Running, running
 
-from pugd.edge.http import Bounds
+from pugd.edge.bounds import Bounds
 
 POST = b"POST /v1/track HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 
