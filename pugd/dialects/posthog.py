@@ -205,8 +205,11 @@ def _understood(
         stamp = asked.more.get(b"posthog-request-timestamp")
         decoded.sent_at = stamp.decode("latin-1") if stamp else _milliseconds(asked.query)
     unskewed: set[int] = set()
+    # V1 says in a header what stands in properties otherwise, such as posthog-node/5.70.0.
+    name, _, version = asked.more.get(b"posthog-sdk-info", b"")[:SDK_BYTES_MAX].decode("latin-1").partition("/")
+    sdk = (name or None, version or None)
     for index, event in zip(numbers, events, strict=True):
-        wrong = _add(event, index, decoded, unskewed)
+        wrong = _add(event, index, decoded, unskewed, sdk)
         if wrong is not None:
             where = "" if single else f"{place}[{index}]"
             field = f"{where}.{wrong.field}".lstrip(".") if wrong.field else where or None
@@ -219,6 +222,10 @@ def _understood(
     return decoded
 
 
+SDK_BYTES_MAX: Final = 256
+"""It is said once and put into the context of every event."""
+
+
 def _milliseconds(query: bytes) -> int | None:
     """`_=…`: when a request was sent, in the query."""
     for pair in query.split(b"&"):
@@ -227,8 +234,13 @@ def _milliseconds(query: bytes) -> int | None:
     return None
 
 
-def _add(event: Event, index: int, decoded: Decoded, unskewed: set[int]) -> Refusal | None:
-    """Add what an event says to `decoded`."""
+def _add(
+    event: Event, index: int, decoded: Decoded, unskewed: set[int], sdk: tuple[str | None, str | None]
+) -> Refusal | None:
+    """Add what an event says to `decoded`.
+
+    `sdk`  the library and its version, where the event does not say so
+    """
     text = bytes(event.properties)
     if text in (b"", b"null"):
         text = b"{}"
@@ -254,6 +266,8 @@ def _add(event: Event, index: int, decoded: Decoded, unskewed: set[int]) -> Refu
         changes = []
     message = Message(call, event.uuid or _text(said.insert_id) or None)
     message.timestamp = event.timestamp if event.timestamp is not None else _time(said.time)
+    if said.lib is None:
+        said.lib, said.lib_version = sdk
     message.context = _context(event, said)
     message.channel = "web" if said.lib == "web" else None
     known = call == "identify" or said.is_identified is True or _text(said.user_id) == distinct

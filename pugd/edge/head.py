@@ -40,7 +40,7 @@ _ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)(/[^?]*)?(?:\?(.*))?", re.IGNO
 _ONCE: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"authorization", b"origin", b"content-type"}
 )
-_MORE: Final = frozenset({b"posthog-request-timestamp"})
+_MORE: Final = frozenset({b"posthog-request-timestamp", b"posthog-sdk-info"})
 """Headers that one dialect alone wants."""
 _WANTED: Final = (
     _ONCE

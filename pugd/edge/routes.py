@@ -56,6 +56,7 @@ def _posthog() -> Table:
     both = ("GET", "POST")
     table = {path: Route("posthog", "capture", both) for path in ("/e", "/i/v0/e", "/capture")}
     table["/batch"] = Route("posthog", "capture", others=("amplitude",))
+    table["/i/v0/ai/batch"] = Route("posthog", "capture")
     table["/i/v1/analytics/events"] = Route("posthog", "v1", ways=Ways(bearer=True))
     for path, call in {
         "/s": "recording",

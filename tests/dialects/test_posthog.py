@@ -188,6 +188,21 @@ def test_event_ids() -> None:
     assert one(uuid=None).event()["event_id"] == "minted-0"
 
 
+def test_v1_says_its_library_in_a_header() -> None:
+    asked = Asked("v1", more={b"posthog-sdk-info": b"posthog-node/5.70.0"})
+    page = {"$current_url": "https://shop.example/"}
+    events = [event("$pageview", properties=page), event("e", properties={"$lib": "posthog-python"}), event("e")]
+    taken = take({"batch": events}, asked)
+    contexts = [taken.event(number)["context"] for number in range(3)]
+    assert [context["library"]["name"] for context in contexts] == ["posthog-node", "posthog-python", "posthog-node"]
+    assert contexts[0]["library"]["version"] == "5.70.0"
+    assert [taken.event(number)["platform"] for number in range(3)] == ["server"] * 3
+    # It stands in every event, so it is not taken at any length.
+    long = take({"batch": events[2:]}, Asked("v1", more={b"posthog-sdk-info": b"x" * 100_000})).event()
+    assert len(str(long["context"])) < 1000
+    assert "library" not in take({"batch": events[2:]}, Asked("v1")).event()["context"]
+
+
 def test_v1_has_options_and_results() -> None:
     asked = Asked("v1")
     events = [
