@@ -256,3 +256,28 @@ JOURNEYS: dict[str, type[AnyAsked]] = {
     "top": AskTop,
 }
 """By their names in paths and tokens."""
+
+
+class Fixed(msgspec.Struct, frozen=True):
+    """A segment that is a list: whoever has one of these actors."""
+
+    actors: tuple[int, ...]
+
+
+AnySegment = Condition | Fixed
+
+
+def segments_of(asked: object) -> set[str]:
+    """The segments that a question or a condition names itself, at any depth."""
+    found: set[str] = set()
+    if isinstance(asked, msgspec.Struct):
+        for name in asked.__struct_fields__:
+            inner = getattr(asked, name)
+            if name == "segment" and isinstance(inner, str):
+                found.add(inner)
+            else:
+                found |= segments_of(inner)
+    elif isinstance(asked, tuple):
+        for one in asked:
+            found |= segments_of(one)
+    return found

@@ -7,7 +7,7 @@ persons as the number counted, as they are now.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from typing import Any
 
@@ -37,6 +37,7 @@ from pugd.journeys import (
     TrendPoint,
     TrendSeries,
 )
+from pugd.kept import FIXED_IDS_MAX, TOO_MANY, KeptError, Size
 from pugd.model import Project, person_number
 from pugd.query import flow, funnel, retention, sessions, times, trend
 from pugd.query.conditions import ALWAYS
@@ -49,6 +50,7 @@ from pugd.question import (
     ENTRY_TYPES,
     LIMIT_MAX,
     ORDERS,
+    SORTS,
     LeftOut,
     People,
     PeopleAnswer,
@@ -62,14 +64,15 @@ DAYS_DEFAULT = 30
 SPANS_DAYS = (1, 8, 64, 366)
 """How far around a range sessions are read, until nothing outside can change one: nearly always a day does."""
 
-Segments = Callable[[int], Awaitable[Mapping[str, ask.Condition]]]
+Segments = Callable[[int, Collection[str]], Awaitable[Mapping[str, ask.AnySegment]]]
 
 
 class Everyone:
     """Asks about everybody. Safe to share between tasks."""
 
     def __init__(self, answer: Answer, segments: Segments) -> None:
-        """`segments`: of a project, by name."""
+        """`segments`: of a project those of these names, and those that they name in turn. It may raise ControlError,
+        so only questions that name one ask it."""
         self._answer = answer
         self._segments = segments
 
@@ -77,7 +80,7 @@ class Everyone:
         """raises QuestionError, StoreUnavailableError, StoreError"""
 
         async def answer(asked: ask.AnyAsked, asked_at: str, stored_until: str | None) -> AnyJourneyAnswer:
-            reading = await self.reading(project, asked_at, include_bots=asked.include_bots)
+            reading = await self.reading(project, asked_at, asked, include_bots=asked.include_bots)
             since, until = _range(asked, reading)
             # From here on the range is what it is now: so a token opens into what was counted.
             asked = replace(asked, from_=times.text(since), to=times.text(until), last=None)
@@ -99,11 +102,14 @@ class Everyone:
         """
 
         async def answer(asked: ask.AskPeople, asked_at: str, stored_until: str | None) -> PeopleAnswer:
-            reading = await self.reading(project, asked_at, include_bots=asked.include_bots)
+            reading = await self.reading(project, asked_at, asked, include_bots=asked.include_bots)
             only, then, at = self.chosen(asked, reading)
+            as_of = None if asked.as_of is None else times.read(asked.as_of, reading.zone)
+            if asked.as_of is not None and as_of is None:
+                raise invalid("as_of", "must be a date such as 2026-03-01, or RFC 3339")
             question = People(
                 project=project.id, search=asked.search, identified=asked.identified, sort=asked.sort,
-                limit=asked.limit, cursor=asked.cursor, as_of=None,
+                limit=asked.limit, cursor=asked.cursor, as_of=as_of,
             )  # fmt: skip
             found = await self._answer.page(question, asked_at, stored_until, place=reading.place, only=only)
             return found if then is None else replace(found, then=then, then_at=at)
@@ -112,7 +118,7 @@ class Everyone:
 
     async def timeline(self, project: Project, asked: ask.AskTimeline, *, stale: bool = False) -> TimelineAnswer:
         """raises QuestionError, UnknownPersonError, StoreUnavailableError, StoreError"""
-        reading = await self.reading(project, times.text(self._answer.clock()))
+        reading = await self.reading(project, times.text(self._answer.clock()), asked)
         if (asked.person is None) == (asked.distinct_id is None):
             raise invalid("person", "name the person by either person or distinct_id")
         actor = person_number(asked.person or "") if asked.distinct_id is None else reading.actor(asked.distinct_id)
@@ -137,6 +143,10 @@ class Everyone:
 
     def chosen(self, asked: ask.AskPeople, reading: Reading) -> tuple[Sql | None, int | None, str | None]:
         """A sub-select of the persons asked for (None: everybody); and how many a token's number was, and when."""
+        if asked.sort not in SORTS:
+            raise invalid("sort", f"must be one of {', '.join(SORTS)}")
+        if not 1 <= asked.limit <= LIMIT_MAX:
+            raise invalid("limit", f"must be a number from 1 to {LIMIT_MAX}")
         if asked.token is not None:
             if asked.of is not None or asked.where is not None or asked.from_ or asked.to or asked.last:
                 raise invalid("token", "says it all: it goes with no of, where, from, to and last")
@@ -154,19 +164,92 @@ class Everyone:
             return None, None, None
         return reading.persons(reading.condition(asked.where, "where")), None, None
 
-    async def reading(self, project: Project, asked_at: str, *, include_bots: bool = False) -> Reading:
-        """As of now: what one question reads by."""
+    # -- segments ------------------------------------------------------------------------------------------------------
+
+    async def check_rule(self, project: Project, name: str, rule: ask.Condition) -> None:
+        """Can this be a segment of that name? Nothing is read but the segments that it names.
+
+        raises   QuestionError that names the field below `rule`, ControlError
+        """
+        reading = await self._compiling(project, rule)
+        reading.rule(name, rule, "rule")
+
+    async def check_question(self, project: Project, asked: ask.AnyAsked | ask.AskPeople) -> None:
+        """Can this be asked? raises QuestionError that names the field, ControlError"""
+        reading = await self._compiling(project, asked)
+        match asked:
+            case ask.AskPeople():
+                self.chosen(asked, reading)
+            case ask.AskFunnel():
+                _funnel(asked, reading)
+            case ask.AskRetention():
+                _retention(asked, reading)
+            case ask.AskFlow():
+                _flow(asked, reading)
+            case ask.AskSessions():
+                _sessions(asked, reading, SPANS_DAYS[0])
+            case ask.AskTop():
+                _top(asked, reading)
+            case ask.AskTrend():
+                _check_series(asked)
+                for number in range(len(asked.series)):
+                    _trend(asked, reading, number)
+
+    async def size(self, project: Project, rule: ask.Condition, *, stale: bool = False) -> Size:
+        """How many people meet it now. raises QuestionError, ControlError, StoreUnavailableError, StoreError"""
+
+        async def answer(asked: ask.Condition, asked_at: str, stored_until: str | None) -> Size:
+            reading = await self.reading(project, asked_at, asked)
+            persons = reading.persons(reading.condition(asked, "where"))
+            ((people,),) = await self._answer.run(plan(sql("SELECT count() FROM $persons", persons=persons)))
+            return Size(people, asked_at, stored_until)
+
+        return await self._answer.counted(answer, rule, stale)
+
+    async def ids(self, project: Project, asked: ask.AskPeople) -> tuple[int, ...]:
+        """All ids of these people, as actors, ascending: what a fixed segment keeps.
+
+        raises   QuestionError where they are too many, ControlError, StoreUnavailableError, StoreError
+        """
+
+        async def answer(asked: ask.AskPeople, asked_at: str, stored_until: str | None) -> tuple[int, ...]:
+            reading = await self.reading(project, asked_at, asked)
+            only = self.chosen(asked, reading)[0]
+            assert only is not None
+            found = await self._answer.run(reading.actors(only, FIXED_IDS_MAX + 1))
+            if len(found) > FIXED_IDS_MAX:
+                raise KeptError(
+                    TOO_MANY, f"These people have more than {FIXED_IDS_MAX} ids: a list takes no more.", None
+                )
+            return tuple(actor for (actor,) in found)
+
+        return await self._answer.counted(answer, asked, False)
+
+    async def _compiling(self, project: Project, asked: object) -> Reading:
+        """What runs no statement, and so needs no place in the link log."""
+        return await self._reading(project, self._answer.clock(), bound("UInt64", 0), asked)
+
+    async def reading(self, project: Project, asked_at: str, asked: object, *, include_bots: bool = False) -> Reading:
+        """As of now: what one question reads by. raises ControlError where it names segments that cannot be read"""
         zone = times.zone(project.time_zone)
         now = times.read(asked_at, zone)
         assert now is not None
         ((place,),) = await self._answer.run(plan(sql("SELECT $place", place=newest(project.id))))
+        return await self._reading(project, now, bound("UInt64", place), asked, include_bots=include_bots)
+
+    async def _reading(
+        self, project: Project, now: int, place: Sql, asked: object, *, include_bots: bool = False
+    ) -> Reading:
+        names = ask.segments_of(asked)
+        if isinstance(asked, ask.AskPeople) and asked.token is not None:
+            names |= ask.segments_of(opened(asked.token)[0])
         return Reading(
             project.id,
-            bound("UInt64", place),
-            zone=zone,
+            place,
+            zone=times.zone(project.time_zone),
             now=now,
             actor=lambda distinct_id: self._answer.actor(project.id, distinct_id),
-            segments=await self._segments(project.id),
+            segments=await self._segments(project.id, names) if names else {},
             include_bots=include_bots,
         )
 
@@ -297,8 +380,7 @@ class Everyone:
         ]
 
     async def _trend(self, asked: ask.AskTrend, reading: Reading, tokens: Writer) -> list[TrendSeries]:
-        if not 1 <= len(asked.series) <= ask.SERIES_MAX:
-            raise invalid("series", f"must be 1 to {ask.SERIES_MAX} series")
+        _check_series(asked)
         series: list[TrendSeries] = []
         for number in range(len(asked.series)):
             question, events, told = _trend(asked, reading, number)
@@ -380,6 +462,11 @@ def _days_ago(days: int, reading: Reading) -> int:
     except OverflowError:
         raise invalid("last", "is too long ago") from None
     return int(begins.timestamp() * 1000)
+
+
+def _check_series(asked: ask.AskTrend) -> None:
+    if not 1 <= len(asked.series) <= ask.SERIES_MAX:
+        raise invalid("series", f"must be 1 to {ask.SERIES_MAX} series")
 
 
 def _everywhere(asked: ask.Asked, reading: Reading) -> None:

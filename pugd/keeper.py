@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import trio
@@ -19,12 +19,13 @@ from hypercorn.trio import serve
 
 from pugd import commands
 from pugd.answer import Answer, Stored
-from pugd.ask import Condition
 from pugd.check import Check
 from pugd.check import Collector as AskedCollector
 from pugd.config import Config, address, reachable
 from pugd.control import projects
 from pugd.control.control import Control, open_control
+from pugd.control.postgres import Connection
+from pugd.control.shelf import Shelf
 from pugd.data import DataDirectory, Held
 from pugd.drain import Drain
 from pugd.errors import CollectorAwayError, ConfigError, ControlError, PugdError, StoreUnavailableError
@@ -39,6 +40,7 @@ from pugd.tables import LINKS
 from pugd.web.app import Health, console
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PAUSE_S: Final = 0.25
 PAUSE_MAX_S: Final = 10.0
@@ -75,7 +77,8 @@ class Keeper:
         self._answer = Answer(
             self._store, wait_stored=self._wait_stored, actor=self._hasher.actor, collector=self._ask_collector
         )
-        self._everyone = Everyone(self._answer, self._segments)
+        self._shelf = Shelf(self._run)
+        self._everyone = Everyone(self._answer, self._shelf.used)
         self._control: Control | None = None
         self._greeted = False
         self._check: Check | None = None
@@ -271,15 +274,16 @@ class Keeper:
 
     # -- what others ask -----------------------------------------------------------------------------------------------
 
-    async def _segments(self, project: int) -> dict[str, Condition]:
-        """By name."""
-        return {}
+    async def _run(self, work: Callable[[Connection], T], /) -> T:
+        """In one transaction, by whichever `Control` there is at the moment. raises ControlError"""
+        return await self.control.run(work)
 
     async def _serve_console(self) -> None:
         application = console(
             asker=self._answer,
             crowd=self._everyone,
             access=Access(self),
+            shelf=self._shelf,
             health=self.health,
             statistics=self._statistics,
             collector=f"http://{reachable(address(self._config.collector))}",

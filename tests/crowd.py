@@ -4,7 +4,7 @@ persons; and its events as the twins want them, each with its person."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -120,7 +120,7 @@ async def everyone_of(
     async def wait_stored() -> Stored:
         return Stored(now, complete=True)
 
-    async def known(project: int) -> dict[str, Condition]:
+    async def known(project: int, names: Collection[str]) -> dict[str, Condition]:
         return segments
 
     store = await opened_store()

@@ -29,7 +29,7 @@ from pugd.web.app import _Safe, console
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {page.relative_to(ROOT).as_posix(): page.read_text() for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
 HTTP = PAGES["docs/http-api.md"]
-CALL = re.compile(r"`(GET|POST) (/[^`?]*)(?:\?[^`]*)?`")
+CALL = re.compile(r"`(GET|POST|PUT|DELETE) (/[^`?]*)(?:\?[^`]*)?`")
 
 
 def section(page: str, title: str) -> str:
@@ -54,7 +54,13 @@ def documented(text: str) -> set[tuple[str, str]]:
 def application() -> Starlette:
     nobody = cast(Any, None)
     made = console(
-        asker=nobody, crowd=nobody, access=nobody, health=nobody, statistics=nobody, collector="http://127.0.0.1:7080"
+        asker=nobody,
+        crowd=nobody,
+        access=nobody,
+        shelf=nobody,
+        health=nobody,
+        statistics=nobody,
+        collector="http://127.0.0.1:7080",
     )
     assert isinstance(made, _Safe)
     assert isinstance(made._app, Starlette)

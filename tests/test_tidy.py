@@ -18,6 +18,7 @@ VOCABULARY = {
     "model",
     "question",
     "ask",
+    "kept",
     "journeys",
     "tables",
     "errors",

@@ -110,6 +110,10 @@ class Control:
         """A public write key of a project, to show to a newcomer."""
         return await self._postgres.run(lambda connection: keys.first_write_key(connection, project))
 
+    async def run(self, work: Callable[[Connection], T], /) -> T:
+        """Other work, in one transaction."""
+        return await self._postgres.run(work)
+
     async def write_keys(self) -> None:
         """Write the collector's file of keys, if it should say something else than it does."""
         data = msgspec.json.encode(await self._postgres.run(keys.key_file))

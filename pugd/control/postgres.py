@@ -16,6 +16,7 @@ import psycopg
 import trio
 
 from pugd.errors import ControlError
+from pugd.question import QuestionError
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,9 @@ class Postgres:
         except psycopg.Error as error:
             connection.close()
             raise ControlError(f"Postgres: {_first_line(error)}") from error
+        except QuestionError:  # refused by us, and rolled back: nothing is wrong with the connection
+            self._idle.append(connection)
+            raise
         except BaseException:
             connection.close()
             raise

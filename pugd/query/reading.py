@@ -79,7 +79,7 @@ class Reading:
         zone: ZoneInfo,
         now: int,
         actor: Callable[[str], int],
-        segments: Mapping[str, ask.Condition],
+        segments: Mapping[str, ask.AnySegment],
         include_bots: bool = False,
     ) -> None:
         """`place` of the link log; `now` in ms; `actor` of a distinct id; `segments` by name."""
@@ -235,22 +235,32 @@ class Reading:
             raise invalid(at, f"{' → '.join([*self._within, name])}: a segment cannot be part of itself")
         if name not in self._segments:
             raise invalid(at, f"there is no segment {name[:100]!r}; GET /v1/segments lists them")
+        node = self.rule(name, self._segments[name], f"{at}({name})", depth + 1)
+        return Not(node) if asked.op == ask.NOT_IN else node
+
+    def rule(self, name: str, asked: ask.AnySegment, path: str, depth: int = 0) -> Node:
+        """Who is in a segment, whether it is kept or yet to be. raises QuestionError that names the field"""
+        if isinstance(asked, ask.Fixed):
+            return Whose(self._of_actors(asked.actors), exist=False)
         self._within.append(name)
         try:
-            node = self.condition(self._segments[name], f"{at}({name})", depth + 1)
+            node = self.condition(asked, path, depth)
         finally:
             self._within.pop()
         if pasts(node) or _has_rows(node):
-            raise invalid(at, f"{name}: a segment is of persons: it cannot ask of one event but within did")
-        return Not(node) if asked.op == ask.NOT_IN else node
+            raise invalid(path, f"{name}: a segment is of persons: it cannot ask of one event but within did")
+        return node
 
     def _ids(self, asked: ask.Condition, at: str, path: str, depth: int) -> Node:
         ids = asked.ids
         assert ids is not None
         if not 1 <= len(ids) <= ask.IDS_MAX:
             raise invalid(at, f"must be 1 to {ask.IDS_MAX} ids")
-        actors = bound("Array(UInt64)", [self.actor(one) for one in ids])
-        return Whose(self._owners(sql("(SELECT arrayJoin($actors) AS actor)", actors=actors)), exist=False)
+        return Whose(self._of_actors([self.actor(one) for one in ids]), exist=False)
+
+    def _of_actors(self, actors: Sequence[int]) -> Sql:
+        given = bound("Array(UInt64)", list(actors))
+        return self._owners(sql("(SELECT arrayJoin($given) AS actor)", given=given))
 
     def _did(self, asked: ask.Condition, at: str, path: str, depth: int) -> Node:
         did = asked.did
@@ -463,6 +473,22 @@ LEFT JOIN $mapping AS known ON known.actor = raw.actor""",
                 others = All((*node.nodes[:place], *node.nodes[place + 1 :]))
                 return sql("(SELECT person FROM $some WHERE $met)", some=one.persons, met=rendered(others, leaf))
         return sql("(SELECT person FROM $known WHERE $met)", known=self.known(), met=rendered(node, leaf))
+
+    def actors(self, persons: Sql, limit: int) -> Plan:
+        """All actors that these persons have, `limit` of them where there are more."""
+        return plan(
+            sql(
+                """
+SELECT DISTINCT arrayJoin(arrayPushBack(known.actors, found.person)) AS actor
+FROM $persons AS found
+LEFT JOIN (SELECT person, groupArray(actor) AS actors FROM $mapping GROUP BY person) AS known
+    ON known.person = found.person
+ORDER BY actor LIMIT $limit""",
+                persons=persons,
+                mapping=mapping(self.project, self.place),
+                limit=bound("UInt64", limit),
+            )
+        )
 
     def known(self) -> Sql:
         """A sub-select of (person, events, first_seen, last_seen, identified) of everybody there is."""

@@ -6,8 +6,9 @@ from typing import Protocol
 
 import msgspec
 
-from pugd.ask import AnyAsked, AskPeople, AskTimeline
+from pugd.ask import AnyAsked, AskPeople, AskTimeline, Condition
 from pugd.journeys import AnyJourneyAnswer
+from pugd.kept import Size
 from pugd.model import Project
 from pugd.question import (
     Explain,
@@ -56,6 +57,14 @@ class Crowd(Protocol):
     async def people(self, project: Project, asked: AskPeople, *, stale: bool = False) -> PeopleAnswer: ...
 
     async def timeline(self, project: Project, asked: AskTimeline, *, stale: bool = False) -> TimelineAnswer: ...
+
+    async def check_rule(self, project: Project, name: str, rule: Condition) -> None: ...
+
+    async def check_question(self, project: Project, asked: AnyAsked | AskPeople) -> None: ...
+
+    async def size(self, project: Project, rule: Condition, *, stale: bool = False) -> Size: ...
+
+    async def ids(self, project: Project, asked: AskPeople) -> tuple[int, ...]: ...
 
 
 class Actor(Protocol):

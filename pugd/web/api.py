@@ -18,6 +18,7 @@ from pugd import errors
 from pugd.ask import JOURNEYS, AnyAsked, AskPeople, AskTimeline
 from pugd.errors import CollectorAwayError, ControlError, StoreError, StoreUnavailableError
 from pugd.journeys import AnyJourneyAnswer
+from pugd.kept import NOT_KEPT, KeptError
 from pugd.model import Project
 from pugd.question import AnyAnswer, IdentityError, OnePerson, QuestionError, UnknownPersonError
 from pugd.web import parameters
@@ -45,7 +46,10 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
             question = OnePerson(project=project.id, actor=actor, as_of=parameters.as_of(project, said))
             return await _of_id(asker.person(question, stale=parameters.stale(said)))
         said = parameters.given(request.query_params, parameters.PEOPLE)
-        return await asker.people(parameters.people(project, said), stale=parameters.stale(said))
+        stale = parameters.stale(said)
+        if "segment" in said:
+            return await crowd.people(project, parameters.people_of(project, said), stale=stale)
+        return await asker.people(parameters.people(project, said), stale=stale)
 
     async def person(request: Request, project: Project) -> AnyAnswer:
         said = parameters.given(request.query_params, parameters.PERSON)
@@ -75,14 +79,14 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
         return await _of_id(asker.refusals(parameters.refusals(project, actor, said), stale=parameters.stale(said)))
 
     async def unlink(request: Request, project: Project) -> AnyAnswer:
-        return await asker.unlink(parameters.unlink(project, await _json(request)))
+        return await asker.unlink(parameters.unlink(project, await json_body(request)))
 
     async def merge(request: Request, project: Project) -> AnyAnswer:
-        return await asker.merge(parameters.merge(project, await _json(request)))
+        return await asker.merge(parameters.merge(project, await json_body(request)))
 
     async def ask_people(request: Request, project: Project) -> AnyAnswer:
         stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
-        return await crowd.people(project, parameters.asked(await _json(request), AskPeople), stale=stale)
+        return await crowd.people(project, parameters.asked(await json_body(request), AskPeople), stale=stale)
 
     async def ask_timeline(request: Request, project: Project) -> AnyAnswer:
         stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
@@ -91,18 +95,12 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
     def journey(type_: type[AnyAsked]) -> Callable[[Request, Project], Awaitable[AnyJourneyAnswer]]:
         async def ask(request: Request, project: Project) -> AnyJourneyAnswer:
             stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
-            return await crowd.journey(project, parameters.asked(await _json(request), type_), stale=stale)
+            return await crowd.journey(project, parameters.asked(await json_body(request), type_), stale=stale)
 
         return ask
 
     def answered(ask: Callable[[Request, Project], Awaitable[object]]) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            try:
-                return said(200, await ask(request, await asking(request, access)))
-            except Exception as error:  # noqa: BLE001  `failed` raises again what is not known
-                return failed(error)
-
-        return answer
+        return answering(access, ask)
 
     return [
         Route("/v1/people", answered(people)),
@@ -117,6 +115,20 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
         Route("/v1/ask/timeline", answered(ask_timeline), methods=["POST"]),
         *(Route(f"/v1/ask/{kind}", answered(journey(type_)), methods=["POST"]) for kind, type_ in JOURNEYS.items()),
     ]
+
+
+def answering(
+    access: Access, ask: Callable[[Request, Project], Awaitable[object]]
+) -> Callable[[Request], Awaitable[Response]]:
+    """What answers a request of who may ask, or says what is wrong."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return said(200, await ask(request, await asking(request, access)))
+        except Exception as error:  # noqa: BLE001  `failed` raises again what is not known
+            return failed(error)
+
+    return answer
 
 
 class BodyError(Exception):
@@ -144,7 +156,7 @@ async def body(request: Request, type_: str) -> bytes:
     return bytes(found)
 
 
-async def _json(request: Request) -> bytes:
+async def json_body(request: Request) -> bytes:
     return await body(request, "application/json")
 
 
@@ -167,6 +179,8 @@ def explained(error: Exception) -> tuple[int, Error]:
     match error:
         case UnknownPersonError():
             return 404, Error(error.code, error.message, error.field)
+        case KeptError():
+            return (404 if error.code == NOT_KEPT else 409), Error(error.code, error.message, error.field)
         case IdentityError():
             return _STATUS.get(error.code, 400), Error(error.code, error.message, error.field)
         case QuestionError():

@@ -21,8 +21,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pugd.control.shelf import Shelf
 from pugd.errors import ControlError
-from pugd.web import api, metrics
+from pugd.web import api, kept, metrics
 from pugd.web.access import Access, Asker, Crowd, Health
 from pugd.web.pages import Pages
 
@@ -48,6 +49,7 @@ def console(
     asker: Asker,
     crowd: Crowd,
     access: Access,
+    shelf: Shelf,
     health: Callable[[], Health],
     statistics: Callable[[], Awaitable[Mapping[str, Any]]],
     collector: str,
@@ -103,6 +105,7 @@ def console(
             Route("/health/ready", ready),
             Route("/metrics", measured),
             *api.routes(asker, access, crowd),
+            *kept.routes(access, crowd, shelf),
             *pages.routes(),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ],

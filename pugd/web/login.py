@@ -61,6 +61,14 @@ async def asking(request: Request, access: Access) -> Project:
     )
 
 
+def who(request: Request) -> str:
+    """Who changes something, to be kept beside the change: a read key as `pugd keys list` shows it, or the console."""
+    key = request.headers.get("authorization", "").partition(" ")[2].strip()
+    if not key:
+        return "console"
+    return f"{key[:8]}…" if len(key) > 16 else "…"
+
+
 async def redeem(request: Request, access: Access) -> Response | None:
     """Use a login link's token: a redirect that carries the cookie; None where the token is unknown or was used."""
     token = request.query_params.get("token", "")

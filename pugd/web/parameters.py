@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from starlette.datastructures import QueryParams
 
+from pugd.ask import AskPeople, Condition
 from pugd.model import Project, person_number, person_text
 from pugd.query import times
 from pugd.question import (
@@ -39,13 +40,15 @@ ID_BYTES_MAX = 512
 
 T = TypeVar("T")
 
-PEOPLE = ("sort", "limit", "cursor", "search", "identified", "as_of", "stale")
+PEOPLE = ("segment", "sort", "limit", "cursor", "search", "identified", "as_of", "stale")
+OF_SEGMENT = PEOPLE[1:]
 ONE = ("distinct_id", "as_of", "stale")
 PERSON = ("as_of", "stale")
 TIMELINE = (
     "order", "limit", "cursor", "search", "event", "from", "to", "types", "around", "before", "as_of", "stale",
 )  # fmt: skip
 ASK = ("stale",)
+ANSWER_PEOPLE = ("limit", "cursor", "stale")
 EXPLAIN = ("a", "b")
 REFUSALS = ("distinct_id", "limit", "cursor", "stale")
 
@@ -90,10 +93,20 @@ def people(project: Project, said: Mapping[str, str]) -> People:
         search=_search(said),
         identified=None if identified is None else _choice("identified", identified, ("true", "false")) == "true",
         sort=_choice("sort", said.get("sort", SORTS[0]), SORTS),
-        limit=_limit(said),
+        limit=limit(said),
         cursor=said.get("cursor"),
         as_of=as_of(project, said),
     )
+
+
+def people_of(project: Project, said: Mapping[str, str], segment: str = "") -> AskPeople:
+    """The same of the people of a segment. raises QuestionError"""
+    question = people(project, said)
+    return AskPeople(
+        where=Condition(segment=segment or said["segment"]), search=question.search, identified=question.identified,
+        sort=question.sort, limit=question.limit, cursor=question.cursor,
+        as_of=None if question.as_of is None else times.text(question.as_of),
+    )  # fmt: skip
 
 
 def timeline(project: Project, actor: int, said: Mapping[str, str]) -> Timeline:
@@ -105,7 +118,7 @@ def timeline(project: Project, actor: int, said: Mapping[str, str]) -> Timeline:
         since=_moment(project, "from", said),
         until=_moment(project, "to", said),
         order=_choice("order", said.get("order", ORDERS[0]), ORDERS),
-        limit=_limit(said),
+        limit=limit(said),
         cursor=said.get("cursor"),
         as_of=as_of(project, said),
         types=_types(said),
@@ -125,7 +138,7 @@ def _types(said: Mapping[str, str]) -> tuple[str, ...]:
 
 def refusals(project: Project, actor: int | None, said: Mapping[str, str]) -> Refusals:
     """`actor`: of the person that is asked about."""
-    return Refusals(project=project.id, actor=actor, limit=_limit(said), cursor=said.get("cursor"))
+    return Refusals(project=project.id, actor=actor, limit=limit(said), cursor=said.get("cursor"))
 
 
 def explain(project: Project, said: Mapping[str, str]) -> Explain:
@@ -159,8 +172,9 @@ def merge_of(project: Project, said: Mapping[str, str]) -> Merge:
     return Merge(project=project.id, a=pair.a, b=pair.b)
 
 
-def asked(body: bytes, type_: type[T]) -> T:
-    """A question in a body, as its Struct. What makes no sense of what it says is found later.
+def asked(body: bytes, type_: type[T], path: str = "") -> T:
+    """A question in a body, as its Struct. What makes no sense of what it says is found later. `path`: where in a body
+    it stands.
 
     raises   QuestionError that names the field
     """
@@ -177,6 +191,8 @@ def asked(body: bytes, type_: type[T]) -> T:
             name = words.split("`")[1]
             field = f"{field}.{name}" if field else name
             words = "is missing"
+        if path:
+            field = f"{path}.{field}" if field else path
         raise QuestionError("invalid_field", f"{field}: {words}." if field else f"{words}.", field) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise QuestionError("invalid_json", f"The body is no JSON that can be read: {error}.") from None
@@ -222,6 +238,11 @@ def stale(said: Mapping[str, str]) -> bool:
     return "stale" in said and _choice("stale", said["stale"], ("ok",)) == "ok"
 
 
+def archived(said: Mapping[str, str]) -> bool:
+    """Those that are archived too?"""
+    return _choice("archived", said.get("archived", "false"), ("true", "false")) == "true"
+
+
 def distinct_id(said: Mapping[str, str]) -> str:
     return _id("distinct_id", said.get("distinct_id", ""))
 
@@ -259,8 +280,8 @@ def _search(said: Mapping[str, str]) -> str:
     return found
 
 
-def _limit(said: Mapping[str, str]) -> int:
-    text = said.get("limit", str(LIMIT_DEFAULT))
+def limit(said: Mapping[str, str], default: int = LIMIT_DEFAULT) -> int:
+    text = said.get("limit", str(default))
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
     if not 1 <= number <= LIMIT_MAX:
         raise QuestionError("invalid_limit", f"limit: must be a number from 1 to {LIMIT_MAX}.", "limit")

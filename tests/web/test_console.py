@@ -17,6 +17,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 
 from pugd.answer import Answer, Stored
+from pugd.control.shelf import Shelf
 from pugd.errors import ControlError, StoreError, StoreUnavailableError
 from pugd.everyone import Everyone
 from pugd.model import Project
@@ -70,8 +71,9 @@ class Console:
         self.answer: Answer | None = None
         self.statistics: dict[str, object] = {}
 
-    async def segments(self, project: int) -> dict:
-        return {}
+    async def run(self, work: object) -> object:
+        """Postgres is away: what segments and saved questions are kept in."""
+        raise ControlError("Postgres is away: try again")
 
     async def open(self) -> httpx.AsyncClient:
         async def wait_stored() -> Stored:
@@ -81,10 +83,11 @@ class Console:
             return self.statistics
 
         store = await opened_store()
+        shelf = Shelf(self.run)
         self.collector = Collector(self.history, store, BEGAN + 10_000)
         self.answer = Answer(store, wait_stored=wait_stored, actor=self.history.graph.actor, collector=self.collector)
         self.app = console(
-            asker=self.answer, crowd=Everyone(self.answer, self.segments),
+            asker=self.answer, crowd=Everyone(self.answer, shelf.used), shelf=shelf,
             access=self.keys, health=lambda: self.health, statistics=statistics,
             collector="http://127.0.0.1:7080",
         )  # fmt: skip
