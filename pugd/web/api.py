@@ -90,7 +90,7 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
 
     async def ask_timeline(request: Request, project: Project) -> AnyAnswer:
         stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
-        return await crowd.timeline(project, parameters.asked(await _json(request), AskTimeline), stale=stale)
+        return await crowd.timeline(project, parameters.asked(await json_body(request), AskTimeline), stale=stale)
 
     def journey(type_: type[AnyAsked]) -> Callable[[Request, Project], Awaitable[AnyJourneyAnswer]]:
         async def ask(request: Request, project: Project) -> AnyJourneyAnswer:
