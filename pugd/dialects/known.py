@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pugd.dialects import amplitude, mixpanel, posthog, segment
+from pugd.dialects import amplitude, mixpanel, posthog, pug, segment
 from pugd.dialects.dialect import Asked, Dialect
 from pugd.dialects.slices import WHOLE, Shape
 
@@ -14,6 +14,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     "posthog": posthog,
     "amplitude": amplitude,
     "mixpanel": mixpanel,
+    "pug": pug,
 }
 
 

@@ -35,6 +35,9 @@ MISSING: Final = Refusal(
 UNKNOWN: Final = Refusal(
     INVALID_KEY, "unknown write key: take one of those that `pugd keys list` shows as in force; a read key only asks"
 )
+IN_QUERY: Final = Refusal(
+    INVALID_KEY, "a secret key has no place in a query, since logs keep those: send it as the header X-Api-Key"
+)
 
 
 def _elsewhere(origin: bytes) -> Refusal:
@@ -62,6 +65,8 @@ class Ways(Struct, frozen=True):
     """`X-Api-Key`."""
     query: tuple[bytes, ...] = ()
     """Names in the query."""
+    public_query: bool = False
+    """A secret key in the query opens nothing."""
     account: bytes = b""
     """Where the query names this, a user name that is no key is an account's: it opens nothing, and the body has the
     key."""
@@ -70,6 +75,7 @@ class Ways(Struct, frozen=True):
 SEGMENT: Final = Ways(basic=True, query=(b"writeKey",))
 IMPORT: Final = Ways(basic=True, query=(b"api_key",), account=b"project_id")
 """Mixpanel's /import."""
+PUG: Final = Ways(api_key=True, query=(b"api_key",), public_query=True)
 
 
 def key_in_authorization(authorization: bytes, ways: Ways = SEGMENT) -> str | None:
@@ -194,5 +200,5 @@ class Gate:
         if query:
             key = key_in_query(query, ways.query)
             if key is not None:
-                return self.open(key, origin)
+                return IN_QUERY if ways.public_query and key.startswith(SECRET) else self.open(key, origin)
         return None

@@ -49,20 +49,25 @@ def invalid(message: str, status: int = 400) -> Refused:
     return refused(status, INVALID_REQUEST, message)
 
 
+JSON: Final = "application/json"
+
+
 def response(
     status: int,
     body: bytes = b"",
     *,
-    content_type: str = "application/json",
+    content_type: str = JSON,
     headers: Iterable[tuple[str, str]] = (),
 ) -> bytes:
     """The bytes of an answer; keep them where they are constant.
 
-    A 1xx, 204 or 304 has neither body nor length. Header values are ours or checked: a line end in one is our fault.
+    A 1xx, 204 or 304 has neither body nor length. No bytes are no JSON, but may be of another type: an empty message of
+    protobuf is none, and its client insists on the type. Header values are ours or checked: a line end in one is our
+    fault.
     """
     lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}"]
     if status >= 200 and status not in (204, 304):
-        if body:
+        if body or content_type != JSON:
             lines.append(f"Content-Type: {content_type}")
         lines.append(f"Content-Length: {len(body)}")
     else:

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from pugd.edge.form import unquoted
-from pugd.edge.gate import IMPORT, SEGMENT, Ways
+from pugd.edge.gate import IMPORT, PUG, SEGMENT, Ways
 from pugd.edge.head import Head
 from pugd.edge.response import Refused, response
 from pugd.errors import METHOD_NOT_ALLOWED, NOT_FOUND
@@ -84,9 +84,15 @@ def _mixpanel() -> Table:
     return table
 
 
+def _pug() -> Table:
+    calls = {"events.v1.EventsService/BatchCreate": "batch", "profiles.v1.ProfilesSDKService/Identify": "identify"}
+    calls["devices.v1.DevicesService/Subscribe"] = "device"
+    return {f"/sdk.{path}": Route("pug", call, ways=PUG) for path, call in calls.items()}
+
+
 def _routes() -> Table:
     """Each dialect its table; a star stands for one part of a path, such as a write key."""
-    table = _segment() | _posthog() | _mixpanel()
+    table = _segment() | _posthog() | _mixpanel() | _pug()
     table["/2/httpapi"] = Route("amplitude", "events")
     table["/health/live"] = Route("live", methods=("GET", "HEAD"))
     table["/health/ready"] = Route("ready", methods=("GET", "HEAD"))

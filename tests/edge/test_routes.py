@@ -91,6 +91,9 @@ def test_preflight_without_named_headers() -> None:
 
 
 def test_answers() -> None:
+    assert response(200) == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    typed = response(200, content_type="application/proto")
+    assert typed == b"HTTP/1.1 200 OK\r\nContent-Type: application/proto\r\nContent-Length: 0\r\n\r\n"
     assert response(200, b"{}") == b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
     assert response(200) == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     with pytest.raises(AssertionError):
