@@ -27,6 +27,7 @@ from pugd.dialects.dialect import Asked, Dialect, Reply
 from pugd.dialects.known import shape_of
 from pugd.dialects.message import MANY, ONE, Decoded, made_bytes, read, without_reused
 from pugd.dialects.plain import Plain
+from pugd.dialects.slices import Shape
 from pugd.enrich import clock
 from pugd.identity import rules
 from pugd.identity.duplicates import RecentIds
@@ -225,8 +226,8 @@ class Accept:
             if (
                 len(arrival.body) > COUNTED_BYTES_MIN
                 and arrival.piece is None
-                and _is_large(arrival.body)
-                and shape_of(arrival.dialect, arrival.asked) is not None
+                and (shape := shape_of(arrival.dialect, arrival.body, arrival.asked)) is not None
+                and _is_large(arrival.body, shape)
             ):
                 acks.append(LATER)
                 continue
@@ -554,9 +555,9 @@ def _link_row(kind: int, link: rules.Logged, call: Call) -> LinkRow:
     )  # fmt: skip
 
 
-def _is_large(body: bytes) -> bool:
+def _is_large(body: bytes, shape: Shape) -> bool:
     """Is it to be taken in pieces? cost  a look at 16 bytes or so a nanosecond"""
-    return len(body) > AT_ONCE_BYTES_MAX or body.count(b",") > AT_ONCE_COMMAS_MAX
+    return len(body) > AT_ONCE_BYTES_MAX or body.count(shape.mark) > AT_ONCE_COMMAS_MAX
 
 
 def _event_id(taken: Batch | Plain, index: int) -> str:

@@ -36,6 +36,7 @@ class _Body(Struct, Generic[T]):
     of: T
     arrival: Arrival
     received_at: int
+    shape: slices.Shape = slices.WHOLE
     pieces: Iterator[slices.Piece] | None = None
     accepted: int = 0
     refused: list[Refusal] = []
@@ -80,8 +81,9 @@ class Large(Generic[T]):
     def _take_next(self, body: _Body[T]) -> Ack | None:
         arrival = body.arrival
         if body.pieces is None:
-            shape = shape_of(arrival.dialect, arrival.asked)
+            shape = shape_of(arrival.dialect, arrival.body, arrival.asked)
             assert shape is not None, "others are not taken in pieces"
+            body.shape = shape
             found = slices.cut(arrival.body, shape)
             if isinstance(found, Refusal):
                 return self._accept.refuse(arrival, found)
@@ -89,7 +91,7 @@ class Large(Generic[T]):
         piece = next(body.pieces, None)
         if piece is None:
             return _whole(body)
-        heavy = slices.heavy(piece.body) if len(piece.body) > slices.HEAVY_BYTES else None
+        heavy = slices.heavy(piece.body, body.shape) if len(piece.body) > slices.HEAVY_BYTES else None
         if heavy is not None:
             ack = self._accept.refuse(arrival, heavy)
         else:

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import trio
+from dialects import wire
 from running_edge import Client
 from test_limits import Sender, sending
 
@@ -119,6 +120,22 @@ async def test_amplitudes_answer_counts_the_whole() -> None:
         assert status == 200
         assert json.loads(told)["events_ingested"] == 2_500
         assert len(sender.names()) == 2_500
+
+
+async def test_a_large_batch_of_protobuf_is_taken_in_pieces() -> None:
+    path, key = "/sdk.events.v1.EventsService/BatchCreate", {"X-Api-Key": "free", "Content-Type": "application/proto"}
+    events = [wire.event(f"i{number}", "u", f"e{number}", custom={"p": "x" * 200}) for number in range(5_000)]
+    events[1_500] = wire.event("i", "", "e")
+    async with sending(pending_bytes_max=1 << 28) as sender:
+        held = watched(sender)
+        status, _, told = await sender.post(path, wire.batch(*events), **key)
+        assert (status, told) == (200, b"\x08\x87\x27\x10\x01\x1a\x11\x0a\x0dmissing_field\x10\x01"), "4999 and 1"
+        assert sender.names() == [f"e{number}" for number in range(5_000) if number != 1_500]
+        # Bytes of which much could be made: the least events, fields of none, one event of nothing but fields.
+        for body in (b"\x0a\x00" * 4_000_000, b"\x10\x00" * 4_000_000, wire.block(1, b"\x48\x00" * 4_000_000)):
+            status, _, told = await sender.post(path, body, **key)
+            assert (status, json.loads(told)["code"]) == (413, "invalid_argument")
+        assert max(held) < SLACK * HOLD_S_MAX
 
 
 async def test_a_wrong_key_takes_nothing_and_a_second_one_only_its_own() -> None:

@@ -26,8 +26,10 @@ _SHAPES: Final[Mapping[Dialect, Shape]] = {
 }
 
 
-def shape_of(dialect: Dialect, asked: Asked) -> Shape | None:
-    """Where a large body has its events (slices.py); None where it is no JSON: its dialect bounds it itself."""
+def shape_of(dialect: Dialect, body: bytes, asked: Asked) -> Shape | None:
+    """Where a large body has its events (slices.py); None where its dialect bounds it itself."""
+    if dialect is pug:
+        return pug.shape(body, asked)
     if dialect is segment and asked.call != segment.BATCH:
         return WHOLE
     if dialect is mixpanel and asked.call == mixpanel.IMPORT:

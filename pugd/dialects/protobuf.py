@@ -30,6 +30,8 @@ NO_UTF8: Final = 2
 NOT_FINITE: Final = 3
 """NaN or an infinity."""
 TOO_DEEP: Final = 4
+TOO_MANY: Final = 5
+"""Fields beside one another."""
 
 DEPTH_MAX: Final = 60
 """Of objects and lists in traits, and of groups: what is around them stays below what `storable` takes."""
@@ -54,6 +56,30 @@ def events(body: bytes) -> bytes | int:
         return _encode([_event(body, value) for number, value in fields if _is(1, number, value)])
     except _WrongError as wrong:
         return int(wrong.args[0])
+
+
+def cuts(body: bytes, fields_max: int, piece_events: int, piece_bytes: int) -> list[int] | int:
+    """Where a large BatchCreateRequest may be cut into several: begin, end and number of events of each, end to end.
+
+    returns  MALFORMED where the list itself cannot be read, TOO_MANY where it has more fields than `fields_max`
+    """
+    found: list[int] = []
+    begin = last = count = inside = 0
+    try:
+        for number, value in _fields(body, (0, len(body))):
+            count += 1
+            if count > fields_max:
+                return TOO_MANY
+            if not isinstance(value, tuple) or number != 1:
+                continue
+            if inside == piece_events or (inside and value[1] - begin > piece_bytes):
+                found += (begin, last, inside)
+                begin, inside = last, 0
+            inside += 1
+            last = value[1]
+    except _WrongError as wrong:
+        return int(wrong.args[0])
+    return [*found, begin, len(body), inside]
 
 
 def identify(body: bytes) -> bytes | int:

@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from pugd import errors
-from pugd.dialects import protobuf, salvage
+from pugd.dialects import protobuf, salvage, slices
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Message
 from pugd.model import Ack, Refusal
@@ -178,6 +178,13 @@ def _is_json(body: bytes, asked: Asked) -> bool:
     if not body:
         return "json" in asked.content_type
     return body.lstrip()[:1] == b"{"
+
+
+def shape(body: bytes, asked: Asked) -> slices.Shape | None:
+    """How a large body may be cut: see slices.py."""
+    if _is_json(body, asked):
+        return slices.Shape(b"events") if asked.call == BATCH else slices.WHOLE
+    return slices.Shape(protobuf=True) if asked.call == BATCH else None
 
 
 # ---- events
@@ -398,6 +405,10 @@ def _path(url: str) -> str:
 
 def _read_identify(body: bytes, is_json: bool) -> Decoded | Refusal:
     if not is_json:
+        if len(body) > slices.HEAVY_BYTES:
+            return Refusal(
+                errors.TOO_LARGE, f"This message has more than {slices.HEAVY_BYTES} bytes: send fewer traits."
+            )
         text = protobuf.identify(body)
         if isinstance(text, int):
             return _wrong(text)

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from pugd import errors
 from pugd._native import ffi, lib
-from pugd.dialects import storable
+from pugd.dialects import protobuf, storable
 from pugd.model import Refusal
 
 EVENTS_MAX: Final = 50_000
@@ -41,6 +41,13 @@ class Shape(Struct, frozen=True):
     """The outermost value may be the list."""
     lines: bool = False
     """They may stand one after another."""
+    protobuf: bool = False
+    """It is no JSON, but a message whose first field are the events."""
+
+    @property
+    def mark(self) -> bytes:
+        """What stands beside every event, and inside: where there are many, it may be of tiny events."""
+        return b"\n" if self.protobuf else b","
 
 
 class Piece(Struct, frozen=True, gc=False):
@@ -61,6 +68,8 @@ def cut(body: bytes, shape: Shape) -> Iterator[Piece] | Refusal:
 
     cost  a nanosecond a byte, and a copy of each piece
     """
+    if shape.protobuf:
+        return _of_messages(body)
     room = 2 + 3 * (2 * len(body) // PIECE_BYTES + EVENTS_MAX // PIECE_EVENTS + 3)
     cuts = ffi.new("uint64_t[]", room)
     count: int = lib.pugd_slices(
@@ -96,13 +105,25 @@ def _pieces(body: bytes, before: bytes, behind: bytes, cuts: list[int]) -> Itera
         first += count
 
 
+def _of_messages(body: bytes) -> Iterator[Piece] | Refusal:
+    """Every few fields of a message are a message."""
+    found = protobuf.cuts(body, EVENTS_MAX, PIECE_EVENTS, PIECE_BYTES)
+    if found == protobuf.TOO_MANY:
+        return Refusal(errors.TOO_LARGE, f"a request may hold at most {EVENTS_MAX} events: send fewer at once")
+    if isinstance(found, int):
+        return Refusal(errors.INVALID_PROTOBUF, "This is no protobuf message that can be read: a field ends beyond it.")
+    return _pieces(body, b"", b"", found)
+
+
 def _named(shape: Shape) -> str | None:
     return shape.name.decode() or None
 
 
-def heavy(body: bytes) -> Refusal | None:
+def heavy(body: bytes, shape: Shape = WHOLE) -> Refusal | None:
     """Why a body of more than HEAVY_BYTES, one event, is not taken, where a smaller one might be mended or read in
     parts. cost  half a nanosecond a byte"""
+    if shape.protobuf:
+        return Refusal(errors.TOO_LARGE, f"an event of more than {HEAVY_BYTES} bytes: send less in one.")
     found = storable.scan(body)
     if found.code:
         return Refusal(found.code, found.message)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pugd import errors
-from pugd.dialects import protobuf, pug
+from pugd.dialects import protobuf, pug, slices
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import Decoded
 from pugd.edge import routes
@@ -508,6 +508,42 @@ def test_a_secret_key_has_no_place_in_a_query() -> None:
     assert gate.key_of(None, b"api_key=prv%5Fb", PUG) is IN_QUERY
     assert gate.key_of(None, b"api_key=pub_b", PUG) is UNKNOWN
     assert gate.key_of(None, b"", PUG) is None
+
+
+# ---- large bodies
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 30])
+def test_a_batch_is_cut_between_events(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "PIECE_EVENTS", 3)
+    monkeypatch.setattr(slices, "PIECE_BYTES", 200)
+    events = [block(1, event(f"e{number}", kind="k" * (number * 7 % 90 + 1))) for number in range(count)]
+    group = wire.varint(20 << 3 | 3) + block(1, b"") + wire.varint(20 << 3 | 4)
+    body = b"".join(one + (integer(9, 5) + group if number % 4 == 0 else b"") for number, one in enumerate(events))
+    found = slices.cut(body, pug.shape(body, asked()) or slices.WHOLE)
+    assert not isinstance(found, Refusal)
+    pieces = list(found)
+    assert b"".join(piece.body for piece in pieces) == body
+    ids = [[take(piece.body).event(number)["event_id"] for number in range(piece.count)] for piece in pieces]
+    assert [one for piece in ids for one in piece] == [f"e{number}" for number in range(count)]
+    assert [piece.first for piece in pieces] == [sum(map(len, ids[:number])) for number in range(len(ids))]
+    assert all(piece.count <= 3 and (len(piece.body) < 300 or piece.count == 1) for piece in pieces)
+
+
+def test_what_cannot_be_cut_is_refused() -> None:
+    shape = slices.Shape(protobuf=True)
+    for bad in (batch(event()) + b"\x0a\x05ab", b"\xff" * 20):
+        found = slices.cut(bad, shape)
+        assert isinstance(found, Refusal)
+        assert found.code == errors.INVALID_PROTOBUF
+    for most, is_cut in ((slices.EVENTS_MAX, True), (slices.EVENTS_MAX + 1, False)):
+        for one in (b"\x0a\x00", b"\x48\x00"):
+            found = slices.cut(one * most, shape)
+            assert isinstance(found, Refusal) != is_cut
+    assert pug.shape(b"{}", asked(IDENTIFY)) == slices.WHOLE
+    assert pug.shape(b'{"events":[]}', asked()) == slices.Shape(b"events")
+    assert pug.shape(text(1, "u"), asked(IDENTIFY)) is None
+    assert take(text(1, "u" * (1 << 20)), IDENTIFY).refused[0].code == errors.TOO_LARGE
 
 
 # ---- whatever comes
