@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from dialects import wire
-from live import libraries
+from live.clients import installed
 from live.daemon import WRITE_KEY, Daemon, http_request, root
 
 from pugd.dialects import pug
@@ -20,7 +20,6 @@ from pugd.dialects.dialect import Asked
 from pugd.errors import UNAVAILABLE
 from pugd.model import Ack, Refusal
 
-PACKAGES = ("@bufbuild/protobuf@2.12.0", "@connectrpc/connect@2.1.2", "@connectrpc/connect-node@2.1.2")
 BATCH = "/sdk.events.v1.EventsService/BatchCreate"
 
 NODE = """
@@ -167,11 +166,10 @@ def events(daemon: Daemon, distinct_id: str) -> list[dict[str, Any]]:
 
 
 def test_the_client_of_the_sdks(daemon: Daemon, tmp_path: Path, secret: str) -> None:
-    installed = libraries.node(tmp_path / "connect", *PACKAGES)
     now = time.time_ns() // 1_000_000
     busy = pug.failure(503, Ack(0, [], Refusal(UNAVAILABLE, "Full."), 0), Asked("batch")).body.decode()
-    said = libraries.run(
-        NODE, installed, in_node=True, base=f"http://127.0.0.1:{daemon.port}", key=WRITE_KEY, secret=secret,
+    said = installed.run(
+        NODE, tmp_path, in_node=True, base=f"http://127.0.0.1:{daemon.port}", key=WRITE_KEY, secret=secret,
         now=now, busy=busy,
     )  # fmt: skip
     reasons = {"missing_field": 1, "cookieless_off": 1}
