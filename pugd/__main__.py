@@ -310,6 +310,34 @@ def keys_revoke(loaded: Config, number: int) -> None:
     click.echo(f"key {number} is revoked")
 
 
+@main.command()
+@settings("data")
+@click.option("--project", default=1, show_default=True, help="Whose; 0: those of unknown keys, which belong to none.")
+@click.option("--code", default="", help="Only those refused for this reason.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+def refusals(loaded: Config, project: int, code: str, limit: int) -> None:
+    """Which events a running pugd refused lately, and why, newest first."""
+    from datetime import UTC, datetime
+
+    import trio
+
+    from pugd import commands
+    from pugd.data import DataDirectory
+    from pugd.refusals import Found
+
+    ask = partial(commands.ask, DataDirectory(loaded.data).collector_socket, "refusals")
+    found = msgspec.convert(trio.run(partial(ask, project=project, code=code, limit=limit)), Found)
+    click.echo("since the collector started: " + _counts(found.counts).replace("no rows", "none"))
+    for one in found.refusals:
+        key = f"  key {one.key}" if one.key else ""
+        click.echo(
+            f"{datetime.fromtimestamp(one.at / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC  {one.code} × {one.count}  "
+            f"{one.dialect} {one.path or one.transport}{key}  {one.field or ''}: {one.message}"
+        )
+        if one.sample:
+            click.echo(f"    {one.sample}")
+
+
 @main.group(cls=Commands, name="quarantine")
 def quarantine_() -> None:
     """Rows that ClickHouse refused for their data: look at them, send them again, drop them."""

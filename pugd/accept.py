@@ -24,7 +24,7 @@ from msgspec import Struct
 from pugd import errors
 from pugd.dialects import datagram, segment
 from pugd.dialects.dialect import Asked, Dialect, Reply
-from pugd.dialects.known import shape_of
+from pugd.dialects.known import name_of, shape_of
 from pugd.dialects.message import MANY, ONE, Decoded, made_bytes, read, without_reused
 from pugd.dialects.plain import Plain
 from pugd.dialects.slices import Shape
@@ -52,6 +52,7 @@ from pugd.model import (
     WriteKey,
     event_head,
 )
+from pugd.refusals import Refusals
 
 TOGETHER_BYTES_MAX = 128 * 1024
 """Bodies of a wake-up are taken together up to this; a larger one is taken alone. What is made of them is many times as
@@ -90,6 +91,8 @@ class Arrival(Struct, gc=False):
     """Of a body that is taken in pieces (large.py): which event of it this one's first is."""
     before: WriteKey | None = None
     """With which key the first of its pieces was let in; the others are, too."""
+    path: str = ""
+    """Of the request, for the operator."""
 
 
 class Keys(Protocol):
@@ -163,6 +166,7 @@ class Accept:
         self._mint = mint
         self._requests = self._events = self._duplicates = self._links = self._merges = self._traits = 0
         self._datagrams = self._datagrams_refused = self._unavailable = 0
+        self.refusals = Refusals()
         self._plain = Plain()
         self._reused_told_next = 0
         """When it is time to log another one, ms."""
@@ -209,7 +213,7 @@ class Accept:
             if key is not None and not arrival.piece:
                 over = self._keys.admit(key, received_at)
                 if over is not None:
-                    acks.append(self.refuse(arrival, over))
+                    acks.append(self.refuse(arrival, over, received_at))
                     continue
             if key is not None and call in PLAIN_CALLS and arrival.dialect is segment:
                 count = plain.add(arrival.body, call == "track", key.project, received_at)
@@ -277,6 +281,10 @@ class Accept:
                 acks[index] = Ack(0, [], NO_ROOM, 0)
         if reused:
             self._refuse_reused(reused, reused_ids, acks, begin)
+            for ack, arrival in zip(acks[begin:], arrivals[begin:], strict=False):
+                for refusal in ack.refused:
+                    if refusal.code == errors.EVENT_ID_REUSED:
+                        self._note(arrival, refusal, received_at, arrival.key)
         return room
 
     def _refuse_reused(self, reused: list[int], event_ids: list[str], acks: list[Ack], begin: int) -> None:
@@ -325,16 +333,16 @@ class Accept:
     def _read_request(self, arrival: Arrival, batch: Batch, received_at: int) -> Ack:
         decoded = arrival.dialect.decode(arrival.body, arrival.asked)
         if isinstance(decoded, Refusal):
-            self._refused[decoded.code] += 1
-            return Ack(0, [], decoded, 0)
+            return self.refuse(arrival, decoded, received_at)
         if isinstance(decoded, Reply):
             return Ack(0, [], None, 0, decoded)
         key = arrival.key
         if key is None:
             found = self._open(arrival, decoded.write_key, received_at)
             if isinstance(found, Refusal):
-                self._refused[found.code] += 1
-                return Ack(0, [], found, 0, decoded)
+                ack = self.refuse(arrival, found, received_at)
+                ack.of = decoded
+                return ack
             key = arrival.key = found
         before = batch.length
         self._repeated += len(bytes(decoded.context)) * len(decoded.messages)
@@ -343,6 +351,7 @@ class Accept:
         refused = self._read_messages(decoded, batch, key, "http", received_at)
         for refusal in refused:
             self._refused[refusal.code] += 1
+            self._note(arrival, refusal, received_at, key)
         accepted = batch.length - before
         self._keys.count(key, accepted, received_at)
         failed = refused[0] if refused and not accepted else None
@@ -359,10 +368,16 @@ class Accept:
             return opened if opened == arrival.before else OTHER_KEY
         return self._keys.admit(opened, received_at) or opened
 
-    def refuse(self, arrival: Arrival, why: Refusal) -> Ack:
+    def refuse(self, arrival: Arrival, why: Refusal, received_at: int) -> Ack:
         """A request that is refused as a whole."""
         self._refused[why.code] += 1
+        self._note(arrival, why, received_at, None if why.code == errors.INVALID_KEY else arrival.key)
         return Ack(0, [], why, 0)
+
+    def _note(self, arrival: Arrival, why: Refusal, received_at: int, key: WriteKey | None) -> None:
+        self.refusals.note(
+            why, received_at, key=key, dialect=name_of(arrival.dialect), path=arrival.path, body=arrival.body
+        )
 
     def _read_messages(
         self, decoded: Decoded, batch: Batch, key: WriteKey, transport: str, received_at: int
@@ -390,21 +405,25 @@ class Accept:
 
     def _read_lines(self, lines: bytes, batch: Batch, received_at: int) -> None:
         for decoded in datagram.decode(lines):
-            refused = [decoded] if isinstance(decoded, Refusal) else self._read_run(decoded, batch, received_at)
+            refused, key = (
+                ([decoded], None) if isinstance(decoded, Refusal) else self._read_run(decoded, batch, received_at)
+            )
             self._datagrams_refused += len(refused)
             for refusal in refused:
                 self._refused[refusal.code] += 1
+                self.refusals.note(refusal, received_at, key=key, dialect="datagram", transport="udp")
 
-    def _read_run(self, decoded: Decoded, batch: Batch, received_at: int) -> list[Refusal]:
+    def _read_run(self, decoded: Decoded, batch: Batch, received_at: int) -> tuple[list[Refusal], WriteKey | None]:
         key = self._keys.open(decoded.write_key or "")
-        wrong = key if isinstance(key, Refusal) else self._keys.admit(key, received_at)
-        if wrong is not None:
-            return [wrong] * len(decoded.messages)
-        assert isinstance(key, WriteKey)
+        if isinstance(key, Refusal):
+            return [key] * len(decoded.messages), None
+        over = self._keys.admit(key, received_at)
+        if over is not None:
+            return [over] * len(decoded.messages), key
         before = batch.length
         refused = self._read_messages(decoded, batch, key, "udp", received_at)
         self._keys.count(key, batch.length - before, received_at)
-        return refused
+        return refused, key
 
     def _keep_batch(self, batch: Batch, received_at: int) -> tuple[int, list[int]]:
         """Actors, duplicates, links, journal.

@@ -51,12 +51,16 @@ from pugd.question import (
     QuestionError,
     Refusals,
     RefusalsAnswer,
+    RefusedEvent,
+    RefusedEvents,
+    RefusedEventsAnswer,
     Timeline,
     TimelineAnswer,
     UnknownPersonError,
     Unlink,
     UnlinkAnswer,
 )
+from pugd.refusals import UNKNOWN, Found
 
 READ_SETTINGS: dict[str, int | str] = {
     "readonly": 2,
@@ -178,6 +182,26 @@ class Answer:
     async def refusals(self, question: Refusals, *, stale: bool = False) -> RefusalsAnswer:
         """raises UnknownPersonError, QuestionError, StoreUnavailableError, StoreError"""
         return await self.counted(self._refusals, question, stale)
+
+    async def refused_events(self, question: RefusedEvents) -> RefusedEventsAnswer:
+        """What the collector refused lately; it alone remembers. raises QuestionError, CollectorAwayError"""
+        before = question.cursor
+        if before is not None and not (before.isascii() and before.isdigit() and len(before) < 19):
+            raise QuestionError("invalid_cursor", "cursor: not one that an answer gave as `next`.", "cursor")
+        said = await self._collector(
+            "refusals", project=UNKNOWN if question.unknown else question.project, code=question.code,
+            limit=question.limit, before=int(before) if before is not None else None,
+        )  # fmt: skip
+        found = msgspec.convert(said, Found)
+        listed = [
+            RefusedEvent(
+                times.text(one.at), one.code, one.message, one.field, one.count, one.dialect, one.path or None,
+                one.transport, one.key or None, one.key_name or None, one.sample or None,
+            )
+            for one in found.refusals
+        ]  # fmt: skip
+        following = str(found.next) if found.next is not None else None
+        return RefusedEventsAnswer(listed, found.counts, following, times.text(self.clock()))
 
     async def explain(self, question: Explain) -> ExplainAnswer:
         """raises IdentityError (unknown_id, not_linked), CollectorAwayError, StoreUnavailableError, StoreError"""

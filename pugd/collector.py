@@ -46,6 +46,7 @@ from pugd.journal.writer import Writer, WriterStatistics
 from pugd.model import LINK, KeyFile, LinkRow, UsageFile
 from pugd.process import Sockets, Status
 from pugd.reception import Reception, refuse
+from pugd.refusals import Found
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +174,7 @@ class Collector:
                         "explain": self._explain,
                         "unlink": self._unlink,
                         "merge": self._merge,
+                        "refusals": self._refusals,
                         "snapshot": self._write_now,
                         "rebuild": self._rebuild,
                     },
@@ -440,6 +442,14 @@ class Collector:
         order = outcome.links[0].order if outcome.links and not outcome.refused else None
         return commands.Merged(order, outcome.refused or None, person)
 
+    async def _refusals(self, asked: Mapping[str, Any]) -> Found:
+        """What was refused lately, of a project; of unknown keys where it is none."""
+        try:
+            which = msgspec.convert(asked, _Refusals)
+        except msgspec.ValidationError as error:
+            raise commands.CommandError(str(error), errors.INVALID_FIELD) from error
+        return self._accept.refusals.find(which.project, which.code, which.limit, which.before)
+
     async def _write_now(self, _: Mapping[str, Any]) -> commands.Written:
         """Write the snapshot now, whether the graph has changed since the last one or not."""
         await self._snapshot(anew=True)
@@ -488,6 +498,15 @@ class _Unlink(Struct, frozen=True):
     a: str
     b: str = ""
     dry_run: bool = False
+
+
+class _Refusals(Struct, frozen=True):
+    """The arguments of `refusals`."""
+
+    project: Annotated[int, Meta(ge=0, lt=1 << 32)]
+    code: str = ""
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
+    before: int | None = None
 
 
 Arguments = TypeVar("Arguments", _Pair, _Unlink)

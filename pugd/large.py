@@ -86,16 +86,16 @@ class Large(Generic[T]):
             body.shape = shape
             found = slices.cut(arrival.body, shape)
             if isinstance(found, Refusal):
-                return self._accept.refuse(arrival, found)
+                return self._accept.refuse(arrival, found, body.received_at)
             body.pieces = found
         piece = next(body.pieces, None)
         if piece is None:
             return _whole(body)
         heavy = slices.heavy(piece.body, body.shape) if len(piece.body) > slices.HEAVY_BYTES else None
         if heavy is not None:
-            ack = self._accept.refuse(arrival, heavy)
+            ack = self._accept.refuse(arrival, heavy, body.received_at)
         else:
-            one = Arrival(arrival.asked, piece.body, arrival.key, arrival.dialect, piece.first, body.key)
+            one = Arrival(arrival.asked, piece.body, arrival.key, arrival.dialect, piece.first, body.key, arrival.path)
             [ack] = self._accept.take([one], b"", 0, body.received_at)
             body.key = body.key or one.key
         return _add(body, piece, ack)

@@ -106,6 +106,16 @@ class Refusals(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str | None = None
 
 
+class RefusedEvents(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events were refused lately, of a project; `unknown`: those of unknown keys, which belong to none."""
+
+    project: int
+    code: str = ""
+    limit: int = LIMIT_DEFAULT
+    cursor: str | None = None
+    unknown: bool = False
+
+
 class Explain(msgspec.Struct, frozen=True, kw_only=True):
     """Why are these two ids one person?"""
 
@@ -346,4 +356,40 @@ class RefusalsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     stored_until: str | None = None
 
 
-AnyAnswer = PeopleAnswer | PersonAnswer | TimelineAnswer | ExplainAnswer | UnlinkAnswer | MergeAnswer | RefusalsAnswer
+class RefusedEvent(msgspec.Struct, frozen=True):
+    """Refusals that were alike and came within a few seconds of each other."""
+
+    at: str
+    code: str
+    message: str
+    field: str | None
+    count: int
+    dialect: str
+    path: str | None
+    transport: str
+    key: int | None
+    """Its number in `pugd keys list`."""
+    key_name: str | None
+    sample: str | None
+    """One of the events, without addresses and keys."""
+
+
+class RefusedEventsAnswer(msgspec.Struct, frozen=True):
+    """A page of them, newest first; `counts`, by code, are of all since the collector started."""
+
+    refusals: list[RefusedEvent]
+    counts: dict[str, int]
+    next: str | None
+    asked_at: str
+
+
+AnyAnswer = (
+    PeopleAnswer
+    | PersonAnswer
+    | TimelineAnswer
+    | ExplainAnswer
+    | UnlinkAnswer
+    | MergeAnswer
+    | RefusalsAnswer
+    | RefusedEventsAnswer
+)

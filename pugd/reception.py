@@ -56,6 +56,8 @@ class _Note(Struct, gc=False):
     dialect: Dialect = DIALECTS["segment"]
     asked: Asked = Asked("")
     key: WriteKey | None = None
+    refused: Refusal | None = None
+    """Why its key is."""
     success: bytes | None = None
     """What is answered where all was taken, if that is always the same."""
 
@@ -130,6 +132,8 @@ class Reception:
             if type(note) is not _Note or note.generation != generation:
                 note = head.note = self._judge(head)
             if note.answer is not None:
+                if note.refused is not None:
+                    self._note(note, note.refused, head, received_at)
                 request.answer(note.answer)
                 continue
             if note.health:
@@ -144,6 +148,7 @@ class Reception:
                 if isinstance(found, Refused):
                     # What it cost is not known: as much as may be.
                     opened_bytes_all += self._body_bytes_max if head.content_encoding is not None else len(body)
+                    self._note(note, found.refusal, head, received_at)
                     request.answer(refuse(found, head))
                     continue
                 if found[0] is not body:
@@ -153,7 +158,7 @@ class Reception:
             assert note.route is not None
             if note.route.others:
                 dialect = chosen(note.route.handler, note.route.others, body, asked)
-            arrivals.append(Arrival(asked, body, note.key, dialect))
+            arrivals.append(Arrival(asked, body, note.key, dialect, path=head.path))
             senders.append(request)
             if opened_bytes > TOGETHER_BYTES_MAX:
                 # A wake-up's bodies are bounded as they came, not as they inflate: the rest waits until these are gone.
@@ -162,6 +167,12 @@ class Reception:
         lines, number = (datagrams.data, len(datagrams)) if datagrams is not None else (b"", 0)
         if arrivals or lines:
             self._take(arrivals, senders, lines, number, received_at)
+
+    def _note(self, note: _Note, why: Refusal, head: Head, received_at: int) -> None:
+        """For the operator: what was refused before it was read."""
+        assert self._accept is not None
+        dialect = note.route.handler if note.route is not None else ""
+        self._accept.refusals.note(why, received_at, key=note.key, dialect=dialect, path=head.path)
 
     def _wait(self, request: Request) -> None:
         if len(self._waiting) < WAITING_MAX:
@@ -251,10 +262,10 @@ class Reception:
         key = self._gate.key_of(head.authorization, head.query, route.ways, head.api_key, head.origin)
         if isinstance(key, Refusal):
             failed = dialect.failure(status_of(key.code), Ack(0, [], key, 0), asked)
-            return _Note(generation, _made(failed))
+            return _Note(generation, _made(failed), route=route, refused=key)
         constant = dialect.constant(asked)
         success = _made(constant) if constant is not None else None
-        return _Note(generation, None, "", route, dialect, asked, key, success)
+        return _Note(generation, None, "", route, dialect, asked, key, None, success)
 
 
 TOO_MUCH: Final = Refused(503, Refusal(errors.UNAVAILABLE, "too much is being received at once; try again later"))

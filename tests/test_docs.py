@@ -141,7 +141,7 @@ def test_parameters_are_documented() -> None:
 def test_examples_are_shaped_like_answers() -> None:
     """Each field of the examples is a field of the answers, and each of an answer is in its example."""
     examples = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", section(HTTP, "## Asking"), re.DOTALL)]
-    people, timeline, explained = examples
+    people, timeline, explained, refused = examples
 
     def fields(kind: type[msgspec.Struct]) -> set[str]:
         return {field.encode_name for field in msgspec.structs.fields(kind)} - {
@@ -162,6 +162,8 @@ def test_examples_are_shaped_like_answers() -> None:
     assert set(timeline["entries"][1]["changes"]["plan"]) == fields(question.Change)
     assert set(explained) == fields(question.ExplainAnswer)
     assert set(explained["links"][0]) == fields(question.Link)
+    assert set(refused) == fields(question.RefusedEventsAnswer)
+    assert set(refused["refusals"][0]) == fields(question.RefusedEvent)
     shapes = re.findall(r"`(\{\"(?:person|persons|refusals)\".*?\})`", section(HTTP, "## Asking"))
     answers = [question.PersonAnswer, question.UnlinkAnswer, question.MergeAnswer, question.RefusalsAnswer]
     told = [set(re.findall(r'"(\w+)": ', re.sub(r"(\[|: )\{.*?\}", r"\1", shape))) for shape in shapes]

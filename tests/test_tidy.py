@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pugd"
 
 VOCABULARY = {
+    "refusals",
     "model",
     "question",
     "ask",
@@ -50,7 +51,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "collector": VOCABULARY | STAGES | {"process", "commands", "accept", "reception"},
     "keeper": VOCABULARY | STAGES | {"process", "commands", "drain", "repair", "answer", "everyone", "check", "web"},
     "supervisor": VOCABULARY | {"process", "control"},
-    "__main__": VOCABULARY | STAGES | {"process", "supervisor", "collector", "keeper", "demo", "drain", "repair"},
+    "__main__": VOCABULARY
+    | STAGES
+    | {"commands", "process", "supervisor", "collector", "keeper", "demo", "drain", "repair"},
     "__init__": set(),
 }
 WAIT = {

@@ -26,6 +26,14 @@ _SHAPES: Final[Mapping[Dialect, Shape]] = {
 }
 
 
+_NAMES: Final[Mapping[Dialect, str]] = {dialect: name for name, dialect in DIALECTS.items()}
+
+
+def name_of(dialect: Dialect) -> str:
+    """The name of a dialect, for people."""
+    return _NAMES.get(dialect, "")
+
+
 def shape_of(dialect: Dialect, body: bytes, asked: Asked) -> Shape | None:
     """Where a large body has its events (slices.py); None where its dialect bounds it itself."""
     if dialect is pug:

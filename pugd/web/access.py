@@ -21,6 +21,8 @@ from pugd.question import (
     PersonAnswer,
     Refusals,
     RefusalsAnswer,
+    RefusedEvents,
+    RefusedEventsAnswer,
     Timeline,
     TimelineAnswer,
     Unlink,
@@ -41,6 +43,8 @@ class Asker(Protocol):
     async def timeline(self, question: Timeline, *, stale: bool = False) -> TimelineAnswer: ...
 
     async def refusals(self, question: Refusals, *, stale: bool = False) -> RefusalsAnswer: ...
+
+    async def refused_events(self, question: RefusedEvents) -> RefusedEventsAnswer: ...
 
     async def explain(self, question: Explain) -> ExplainAnswer: ...
 

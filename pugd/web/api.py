@@ -78,6 +78,10 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
         actor = asker.actor(project.id, parameters.distinct_id(said)) if "distinct_id" in said else None
         return await _of_id(asker.refusals(parameters.refusals(project, actor, said), stale=parameters.stale(said)))
 
+    async def refused_events(request: Request, project: Project) -> AnyAnswer:
+        said = parameters.given(request.query_params, parameters.REFUSED_EVENTS)
+        return await asker.refused_events(parameters.refused_events(project, said))
+
     async def unlink(request: Request, project: Project) -> AnyAnswer:
         return await asker.unlink(parameters.unlink(project, await json_body(request)))
 
@@ -107,6 +111,7 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
         Route("/v1/people/{person}", answered(person)),
         Route("/v1/people/{person}/timeline", answered(timeline)),
         Route("/v1/timeline", answered(timeline_of_id)),
+        Route("/v1/refusals", answered(refused_events)),
         Route("/v1/identity/explain", answered(explain)),
         Route("/v1/identity/refusals", answered(refusals)),
         Route("/v1/identity/unlink", answered(unlink), methods=["POST"]),

@@ -57,6 +57,24 @@ REFUSED = {
     "self_link": "both are the same id",
 }
 
+MEND = {
+    "invalid_json": "The body is no JSON that can be stored. The message says at which byte.",
+    "invalid_field": "A field has the wrong type or is too long. The field is named.",
+    "missing_field": "Send the field that is named.",
+    "invalid_id": "Ids have at most 512 bytes.",
+    "invalid_key": "No write key in force: pugd keys list shows those that are.",
+    "forbidden": "The key's owner allows other web pages: pugd keys limit NUMBER --origin ORIGIN adds one.",
+    "rate_limited": "The key has a limit of events a second: pugd keys limit NUMBER --rate N raises it.",
+    "quota_exceeded": "The key's events of the day are used up: pugd keys limit NUMBER --per-day N raises that.",
+    "too_large": "Send less at once.",
+    "too_deep": "Send a flatter object.",
+    "event_id_reused": "Two events came with one id: each needs its own.",
+    "unsupported_encoding": "Send gzip, deflate, br, zstd or nothing of the kind.",
+    "invalid_request": "The request was not well-formed, or its compressed body was damaged.",
+    "internal_error": "A fault of pugd's own: its log says more.",
+}
+"""What to do about what is refused, by code."""
+
 FORM = "application/x-www-form-urlencoded"
 
 _SORTS = (
@@ -114,6 +132,7 @@ class Pages:
             Route("/people/{person}/unlink", self._page(self._unlink), methods=["POST"]),
             Route("/people/{person}/merge", self._page(self._preview_merge)),
             Route("/people/{person}/merge", self._page(self._merge), methods=["POST"]),
+            Route("/refusals", self._page(self._refusals)),
             Route("/login", self._login),
             Route("/logout", self._log_out, methods=["POST"]),
         ]
@@ -169,6 +188,35 @@ class Pages:
 
     async def _log_out(self, request: Request) -> Response:
         return await login.log_out(request, self._access)
+
+    async def _refusals(self, request: Request, project: Project) -> Response:
+        """Events that were refused lately; with a login, those of unknown keys too, which belong to no project."""
+        said = parameters.given(request.query_params, (*parameters.REFUSED_EVENTS, "keys"))
+        unknown = said.pop("keys", "") == "unknown"
+        if unknown and "authorization" in request.headers:
+            raise NotAllowedError("Refusals of unknown keys are shown with a login only.")
+        answer = await self._asker.refused_events(parameters.refused_events(project, said, unknown=unknown))
+        links = await self._asker.refusals(parameters.refusals(project, None, {"limit": "1"}), stale=True)
+
+        def where(**changed: str) -> str:
+            wanted = {"keys": "unknown" if unknown else "", "code": said.get("code", ""), **changed}
+            wanted = {name: value for name, value in wanted.items() if value}
+            return "/refusals" + (f"?{urlencode(wanted)}" if wanted else "")
+
+        zone = parameters.zone(project)
+        return self._render(
+            "refusals.html",
+            here="refusals",
+            project=project,
+            answer=answer,
+            unknown=unknown,
+            code=said.get("code", ""),
+            links=links.counts,
+            why=REFUSED,
+            mend=MEND,
+            where=where,
+            when=lambda text: datetime.fromisoformat(text).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S"),
+        )
 
     async def _people(self, request: Request, project: Project) -> Response:
         query = request.query_params

@@ -29,6 +29,7 @@ from pugd.question import (
     People,
     QuestionError,
     Refusals,
+    RefusedEvents,
     Timeline,
     UnknownPersonError,
     Unlink,
@@ -51,6 +52,7 @@ ASK = ("stale",)
 ANSWER_PEOPLE = ("limit", "cursor", "stale")
 EXPLAIN = ("a", "b")
 REFUSALS = ("distinct_id", "limit", "cursor", "stale")
+REFUSED_EVENTS = ("code", "limit", "cursor")
 
 BODY_BYTES_MAX = 64 * 1024
 """Two ids and some air, however they are escaped."""
@@ -139,6 +141,13 @@ def _types(said: Mapping[str, str]) -> tuple[str, ...]:
 def refusals(project: Project, actor: int | None, said: Mapping[str, str]) -> Refusals:
     """`actor`: of the person that is asked about."""
     return Refusals(project=project.id, actor=actor, limit=limit(said), cursor=said.get("cursor"))
+
+
+def refused_events(project: Project, said: Mapping[str, str], *, unknown: bool = False) -> RefusedEvents:
+    """`unknown`: those of keys that belong to nobody, for the operator's eyes."""
+    return RefusedEvents(
+        project=project.id, code=said.get("code", ""), limit=_limit(said), cursor=said.get("cursor"), unknown=unknown
+    )
 
 
 def explain(project: Project, said: Mapping[str, str]) -> Explain:

@@ -136,3 +136,23 @@ def test_a_days_quota_holds_over_a_restart_of_the_collector(daemon: Daemon) -> N
     pugd(daemon, "keys", "limit", number, "--per-day", "100")
     assert within(WITHIN_S, lambda: daemon.post("/v1/batch", batch, key=key).status == 200)
     assert len(list(daemon.entries("quota"))) == 10
+
+
+def test_refusals_are_listed_for_their_project_and_for_the_operator(daemon: Daemon) -> None:
+    assert daemon.post("/v1/batch", {"batch": [{"type": "track", "anonymousId": "a"}]}).status == 400
+    assert status(daemon, "nobody's key") == 401
+    answer = daemon.read("/v1/refusals?code=missing_field")
+    [found] = [one for one in answer["refusals"] if one["field"] == "batch[].event"]
+    assert (found["path"], found["dialect"]) == ("/v1/batch", "segment")
+    assert found["sample"] == '{"type":"track","anonymousId":"a"}'
+    assert answer["counts"]["missing_field"] >= 1
+    assert "invalid_key" not in answer["counts"], "an unknown key's refusals are no project's"
+    assert daemon.ask("/v1/refusals?cursor=x").status == 400
+    assert daemon.ask("/v1/refusals", key=None).status == 401
+    page = daemon.ask("/refusals")
+    assert page.status == 200
+    assert b"missing_field" in page.body
+    assert b"batch[].event" in page.body
+    assert daemon.ask("/refusals?keys=unknown").status == 401, "a read key sees its own project alone"
+    assert "invalid_key" in pugd(daemon, "refusals", "--project", "0")
+    assert "missing_field" in pugd(daemon, "refusals")
