@@ -18,6 +18,7 @@ from pugd.model import Ack, Refusal
 
 BATCH: Final = "batch"
 SETTINGS: Final = "settings"
+SOURCE: Final = "source"
 
 
 class _Envelope(Struct, gc=False):
@@ -45,12 +46,15 @@ def decode(body: bytes, asked: Asked) -> Decoded | Refusal | Reply:
     """Read a request's body, JSON.
 
     `asked`  its call is 'batch', or the call that the path names: the body is then one message of that type; '' where
-             the message names its own. Or 'settings': what analytics.js asks first
+             the message names its own. Or 'settings', 'source': what Segment's and RudderStack's libraries for
+             browsers ask first
     cost     scan and decode, about 0.9 µs for an event of 470 bytes
     """
     call = asked.call
     if call == SETTINGS:
         return _settings(asked)
+    if call == SOURCE:
+        return _SOURCE
     body, whole = salvage.checked(body)
     if whole is None:
         try:
@@ -105,6 +109,24 @@ def _settings(asked: Asked) -> Reply:
         "remotePlugins": [],
     }
     return Reply(200, _encode(settings))
+
+
+_SOURCE: Final = Reply(
+    200,
+    _encode(
+        {
+            "source": {
+                "id": "pugd",
+                "name": "pugd",
+                "workspaceId": "pugd",
+                "enabled": True,
+                "config": {"statsCollection": {"errors": {"enabled": False}, "metrics": {"enabled": False}}},
+                "destinations": [],
+            }
+        }
+    ),
+)
+"""What RudderStack's library loads before it sends: without a source it sends nothing at all."""
 
 
 SUCCESS: Final = Reply(200, b'{"success":true}')

@@ -48,6 +48,7 @@ def _segment() -> Table:
     paths = {**{call: call for call in calls}, **short, "batch": "batch", "import": "batch"}
     table = {f"/v1/{path}": Route("segment", call, ways=SEGMENT) for path, call in paths.items()}
     table["/beacon/v1/batch"] = Route("segment", "batch", ways=SEGMENT)
+    table["/sourceConfig"] = Route("segment", "source", ("GET",), asks=True)
     table["/v1/projects/*/settings"] = Route("segment", "settings", ("GET",), asks=True)
     return table
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pugd import errors
 from pugd.dialects import datagram, segment
-from pugd.dialects.dialect import Asked
+from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import CALLS, Decoded, Message, read
 from pugd.enrich import clock
 from pugd.model import KEYS, PARTS, Batch, EventRow, Refusal
@@ -110,6 +110,20 @@ def test_the_path_names_a_single_call() -> None:
 def test_pages_and_screens_are_named(call: str, fields: dict[str, Any], name: str) -> None:
     batch, _ = take({"anonymousId": "a", **fields}, call)
     assert (event(batch)["event"], event(batch)["call"]) == (name, call)
+
+
+def test_libraries_for_browsers_are_told_where_to_send_and_nothing_else() -> None:
+    told = segment.decode(b"", Asked("settings", part="pub_1", base="https://events.example.com"))
+    assert isinstance(told, Reply)
+    settings = json.loads(told.body)
+    destination = settings["integrations"]["Segment.io"]
+    assert (destination["apiKey"], destination["apiHost"]) == ("pub_1", "events.example.com/v1")
+    assert settings["metrics"] == {"sampleRate": 0}
+    source = segment.decode(b"", Asked("source", query=b"p=npm&writeKey=pub_1"))
+    assert isinstance(source, Reply)
+    found = json.loads(source.body)["source"]
+    assert (found["enabled"], found["destinations"]) == (True, [])
+    assert found["config"]["statsCollection"] == {"errors": {"enabled": False}, "metrics": {"enabled": False}}
 
 
 def test_ids_that_are_numbers_become_their_decimal_text() -> None:

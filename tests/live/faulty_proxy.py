@@ -31,8 +31,6 @@ ERRORS = {
     "full": (243, "Cannot reserve 1.00 MiB, not enough space"),
     "memory": (241, "Memory limit (total) exceeded"),
 }
-_OWN = ("transfer-encoding", "host", "content-length")
-"""Headers of a request that the proxy says itself."""
 STALL_S = 1.5
 SLOW_S = 0.7
 LATER_S = 1
@@ -81,6 +79,8 @@ class Proxy:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     proxy: Proxy
+    own: tuple[str, ...] = ("transfer-encoding", "content-length", "host")
+    """Headers of a request that the proxy says itself."""
 
     def log_message(self, *_: object) -> None:
         """Silence."""
@@ -134,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
     def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=60)
         try:
-            headers = {k: v for k, v in self.headers.items() if k.lower() not in _OWN}
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in self.own}
             headers["Content-Length"] = str(len(body))
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()

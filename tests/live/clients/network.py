@@ -39,6 +39,8 @@ class Network(Proxy):
 
 
 class _Handler(Handler):
+    own = ("transfer-encoding", "content-length")
+
     def do_GET(self) -> None:
         """Questions are answered."""
         self.answer(*self.forward(self.body()))
