@@ -146,7 +146,7 @@ def refusals(project: Project, actor: int | None, said: Mapping[str, str]) -> Re
 def refused_events(project: Project, said: Mapping[str, str], *, unknown: bool = False) -> RefusedEvents:
     """`unknown`: those of keys that belong to nobody, for the operator's eyes."""
     return RefusedEvents(
-        project=project.id, code=said.get("code", ""), limit=_limit(said), cursor=said.get("cursor"), unknown=unknown
+        project=project.id, code=said.get("code", ""), limit=limit(said), cursor=said.get("cursor"), unknown=unknown
     )
 
 
