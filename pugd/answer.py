@@ -29,6 +29,7 @@ from pugd.errors import (
     CollectorAwayError,
     StoreUnavailableError,
 )
+from pugd.limits import Limits, refusing
 from pugd.model import person_text
 from pugd.query import links, people, timeline, times
 from pugd.query.person import Located, located, locating
@@ -64,12 +65,11 @@ from pugd.refusals import UNKNOWN, Found
 
 READ_SETTINGS: dict[str, int | str] = {
     "readonly": 2,
-    "max_execution_time": 60,
     "join_algorithm": "hash",  # an actor's person is looked up as rows pass; in parallel it costs twice as much
     "query_plan_join_swap_table": "false",
     "min_table_rows_to_use_projection_index": 0,  # a person's rows are found by it in small tables too
 }
-"""Of every question: it may read and nothing else, and not for ever."""
+"""Of every question: it may read and nothing else."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -149,16 +149,20 @@ class Answer:
         actor: Callable[[int, str], int],
         collector: Command,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        limits: Limits | None = None,
     ) -> None:
         """`wait_stored` returns once all that is flushed now is stored, or after a bounded time. `actor`: (project,
         distinct id) → actor, under the installation's key (`Graph.actor`). `collector` asks the collector, by
-        commands.py, or raises CollectorAwayError. `clock`: milliseconds since 1970."""
+        commands.py, or raises CollectorAwayError. `clock`: milliseconds since 1970. `limits`: of each question."""
         self._store = store
         self._wait_stored = wait_stored
         self._collector = collector
         self.clock = clock
         self.actor = actor
-        self._settings: dict[str, int | str] | None = None
+        self.limits = limits or Limits()
+        self._offered: frozenset[str] | None = None
+        self._asked: frozenset[str] = frozenset()
+        """Settings that this ClickHouse has, of those that it was asked about."""
         self._questions = self._failed = self._stale = 0
         self._seconds = self._waited_seconds = 0.0
 
@@ -431,14 +435,22 @@ class Answer:
         return _Known(persons, left_out, accepted, activity)
 
     async def run(self, plan: Plan) -> Any:
-        """A statement's rows. raises StoreUnavailableError, StoreError"""
-        if self._settings is None:
-            # A server may be older than a setting, and refuses what it does not know.
-            known = await self._store.query(
-                "SELECT name FROM system.settings WHERE name IN {names:Array(String)}", {"names": list(READ_SETTINGS)}
+        """A statement's rows. raises TooCostlyError, BadPatternError, StoreUnavailableError, StoreError"""
+        settings = await self.settings()
+        with refusing(self.limits):
+            return (await self._store.query(plan.sql, plan.parameters, settings)).rows
+
+    async def settings(self, more: Mapping[str, int | str] | None = None) -> dict[str, int | str]:
+        """What a statement is run with, and `more`: a server may be older than a setting, and refuses what it does not
+        know."""
+        wanted = {**READ_SETTINGS, **self.limits.settings(), **(more or {})}
+        if self._offered is None or not wanted.keys() <= self._asked:
+            self._asked = frozenset(wanted)
+            found = await self._store.query(
+                "SELECT name FROM system.settings WHERE name IN {names:Array(String)}", {"names": list(wanted)}
             )
-            self._settings = {name: READ_SETTINGS[name] for (name,) in known.rows}
-        return (await self._store.query(plan.sql, plan.parameters, self._settings)).rows
+            self._offered = frozenset(name for (name,) in found.rows)
+        return {name: value for name, value in wanted.items() if name in self._offered}
 
     async def counted(self, answer: Callable[[Any, str, str | None], Awaitable[T]], question: object, stale: bool) -> T:
         """Catch up, answer, count. `answer` is given the question, when it was asked, and where `stale` and not all is

@@ -246,6 +246,35 @@ class AskTimeline(_Form, frozen=True, kw_only=True):
     cursor: str | None = None
 
 
+CSV, JSONL, PARQUET = FORMATS = ("csv", "jsonl", "parquet")
+TRAITS_MAX = 200
+
+
+class ExportPeople(Asked, frozen=True, kw_only=True):
+    """People as a table: whom `ask/people` lists, all of them."""
+
+    token: str | None = None
+    of: Selection | None = None
+    """Who did this in the range; null: everybody who meets `where`."""
+    search: str = ""
+    identified: bool | None = None
+    format: str = CSV
+    """`csv`, `jsonl` or `parquet`."""
+    traits: tuple[str, ...] | None = None
+    """Each of these as a column of its own; null: all of them as JSON in one."""
+
+
+class ExportEvents(Asked, frozen=True, kw_only=True):
+    """Events as a table: those in the range that meet `of` and `where`."""
+
+    of: Selection | None = None
+    """Which events; null: all."""
+    token: str | None = None
+    """Only those of the people behind a number."""
+    format: str = CSV
+    """`csv`, `jsonl` or `parquet`."""
+
+
 AnyAsked = AskFunnel | AskRetention | AskFlow | AskSessions | AskTrend | AskTop
 JOURNEYS: dict[str, type[AnyAsked]] = {
     "funnel": AskFunnel,

@@ -128,6 +128,24 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     read_wait_s: Annotated[
         float, Meta(ge=0, le=300, description="A question waits this long for acked events to be stored.")
     ] = 10.0
+    question_timeout_s: Annotated[
+        float, Meta(ge=0.1, le=3600, description="What one question may take of ClickHouse's time.")
+    ] = 60.0
+    question_memory_bytes_max: Annotated[
+        int, Meta(ge=64 * MIB, le=1 << 40, description="Memory of one question; from half of it on it goes to disk.")
+    ] = 4 * GIB
+    question_rows_max: Annotated[
+        int, Meta(ge=0, le=1 << 50, description="Rows that one question may read; 0 for any number.")
+    ] = 0
+    question_days_max: Annotated[int, Meta(ge=1, le=100_000, description="Days between from and to of a question.")] = (
+        3_660
+    )
+    questions_per_key_max: Annotated[
+        int, Meta(ge=1, le=1_000, description="Questions at once with one read key or login; more get 429.")
+    ] = 8
+    export_timeout_s: Annotated[
+        float, Meta(ge=1, le=86_400, description="What one export may take of ClickHouse's time.")
+    ] = 3600.0
     shutdown_timeout_s: Annotated[
         float, Meta(ge=1, le=3600, description="For flushing and draining after SIGTERM; then processes are killed.")
     ] = 30.0

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from pugd import ask, journeys
@@ -38,6 +39,7 @@ from pugd.journeys import (
     TrendSeries,
 )
 from pugd.kept import FIXED_IDS_MAX, TOO_MANY, KeptError, Size
+from pugd.limits import BadPatternError, patterns
 from pugd.model import Project, person_number
 from pugd.query import flow, funnel, retention, sessions, times, trend
 from pugd.query.conditions import ALWAYS
@@ -81,7 +83,7 @@ class Everyone:
 
         async def answer(asked: ask.AnyAsked, asked_at: str, stored_until: str | None) -> AnyJourneyAnswer:
             reading = await self.reading(project, asked_at, asked, include_bots=asked.include_bots)
-            since, until = _range(asked, reading)
+            since, until = range_of(asked, reading)
             # From here on the range is what it is now: so a token opens into what was counted.
             asked = replace(asked, from_=times.text(since), to=times.text(until), last=None)
             ((bots, cookieless),) = await self._answer.run(reading.left_out(since, until))
@@ -153,7 +155,7 @@ class Everyone:
             of, token = opened(asked.token)
             return self._behind(of, token.cell, reading), token.then, token.at
         if asked.of is not None:
-            since, until = _range(asked, reading)
+            since, until = range_of(asked, reading)
             reading.everywhere = ALWAYS if asked.where is None else reading.condition(asked.where, "where")
             met = reading.selection(asked.of, "of")
             events = reading.events([met], since=since, until=until)
@@ -231,6 +233,7 @@ class Everyone:
 
     async def reading(self, project: Project, asked_at: str, asked: object, *, include_bots: bool = False) -> Reading:
         """As of now: what one question reads by. raises ControlError where it names segments that cannot be read"""
+        await self._check_patterns(asked)
         zone = times.zone(project.time_zone)
         now = times.read(asked_at, zone)
         assert now is not None
@@ -241,7 +244,7 @@ class Everyone:
         self, project: Project, now: int, place: Sql, asked: object, *, include_bots: bool = False
     ) -> Reading:
         names = ask.segments_of(asked)
-        if isinstance(asked, ask.AskPeople) and asked.token is not None:
+        if isinstance(asked, ask.AskPeople | ask.ExportPeople | ask.ExportEvents) and asked.token is not None:
             names |= ask.segments_of(opened(asked.token)[0])
         return Reading(
             project.id,
@@ -251,7 +254,17 @@ class Everyone:
             actor=lambda distinct_id: self._answer.actor(project.id, distinct_id),
             segments=await self._segments(project.id, names) if names else {},
             include_bots=include_bots,
+            days_max=self._answer.limits.days,
         )
+
+    async def _check_patterns(self, asked: object) -> None:
+        """ClickHouse reads a regular expression only where there is a text to match it with: so it is asked before."""
+        found = list(patterns(msgspec.to_builtins(asked)))
+        for field, pattern in found[: ask.CONDITIONS_MAX]:
+            try:
+                await self._answer.run(plan(sql("SELECT match('', $pattern)", pattern=bound("String", pattern))))
+            except BadPatternError as error:
+                raise BadPatternError(error.why, field) from None
 
     # -- each question -------------------------------------------------------------------------------------------------
 
@@ -283,7 +296,7 @@ class Everyone:
         """The same of the period before, of the same length."""
         if not asked.compare:
             return None
-        since, until = _range(asked, reading)
+        since, until = range_of(asked, reading)
         earlier = replace(asked, from_=times.text(since - (until - since)), to=times.text(since), compare=False)
         return await of(earlier, reading, tokens.of(earlier))
 
@@ -437,8 +450,15 @@ class Everyone:
 # What the wire form means.
 
 
-def _range(asked: ask.Asked, reading: Reading) -> tuple[int, int]:
+def range_of(asked: ask.Asked, reading: Reading) -> tuple[int, int]:
     """[since, until) in ms. raises QuestionError"""
+    since, until = _said(asked, reading)
+    if until - since > reading.days_max * 86_400_000:
+        raise QuestionError("too_costly", f"from: the range may be {reading.days_max} days long. Narrow it.", "from")
+    return since, until
+
+
+def _said(asked: ask.Asked, reading: Reading) -> tuple[int, int]:
     now = reading.now + 1
     if asked.last is not None and asked.last.rstrip().endswith(("d", "w")):
         if asked.from_ is not None or asked.to is not None:
@@ -483,7 +503,7 @@ def _told(asked: ask.Breakdown | None, reading: Reading) -> Told | None:
 
 
 def _funnel(asked: ask.AskFunnel, reading: Reading) -> tuple[Funnel, Sql, bool]:
-    since, until = _range(asked, reading)
+    since, until = range_of(asked, reading)
     question = Funnel(
         project=reading.project,
         since=since,
@@ -505,7 +525,7 @@ def _funnel(asked: ask.AskFunnel, reading: Reading) -> tuple[Funnel, Sql, bool]:
 
 
 def _retention(asked: ask.AskRetention, reading: Reading) -> tuple[Retention, Sql, bool]:
-    since, until = _range(asked, reading)
+    since, until = range_of(asked, reading)
     question = Retention(
         project=reading.project,
         since=since,
@@ -527,7 +547,7 @@ def _retention(asked: ask.AskRetention, reading: Reading) -> tuple[Retention, Sq
 
 
 def _flow(asked: ask.AskFlow, reading: Reading) -> tuple[Flow, Sql]:
-    since, until = _range(asked, reading)
+    since, until = range_of(asked, reading)
     question = Flow(
         project=reading.project,
         since=since,
@@ -544,7 +564,7 @@ def _flow(asked: ask.AskFlow, reading: Reading) -> tuple[Flow, Sql]:
 
 
 def _sessions(asked: ask.AskSessions, reading: Reading, days: int) -> tuple[Sessions, sessions.Span, Sql]:
-    since, until = _range(asked, reading)
+    since, until = range_of(asked, reading)
     told = asked.breakdown if isinstance(asked.breakdown, ask.Breakdown) else None
     question = Sessions(
         project=reading.project,
@@ -565,7 +585,7 @@ def _sessions(asked: ask.AskSessions, reading: Reading, days: int) -> tuple[Sess
 
 
 def _trend(asked: ask.AskTrend, reading: Reading, number: int) -> tuple[Trend, Sql, bool]:
-    since, until = _range(asked, reading)
+    since, until = range_of(asked, reading)
     series = asked.series[number]
     question = Trend(
         project=reading.project,
@@ -582,7 +602,7 @@ def _trend(asked: ask.AskTrend, reading: Reading, number: int) -> tuple[Trend, S
 
 
 def _top(asked: ask.AskTop, reading: Reading) -> tuple[Trend, Sql]:
-    since, until = _range(asked, reading)
+    since, until = range_of(asked, reading)
     question = Trend(
         project=reading.project,
         since=since,

@@ -30,8 +30,10 @@ from pugd.data import DataDirectory, Held
 from pugd.drain import Drain
 from pugd.errors import CollectorAwayError, ConfigError, ControlError, PugdError, StoreUnavailableError
 from pugd.everyone import Everyone
+from pugd.exports import Exports
 from pugd.identity.agreement import Report, told
 from pugd.identity.graph import Graph
+from pugd.limits import Limits
 from pugd.model import LINK, LinkRow, Project
 from pugd.process import STOPPING, Sockets, Status
 from pugd.repair import commands_of
@@ -75,10 +77,12 @@ class Keeper:
         )
         self._hasher = Graph(directory.key())
         self._answer = Answer(
-            self._store, wait_stored=self._wait_stored, actor=self._hasher.actor, collector=self._ask_collector
-        )
+            self._store, wait_stored=self._wait_stored, actor=self._hasher.actor, collector=self._ask_collector,
+            limits=_limits(config),
+        )  # fmt: skip
         self._shelf = Shelf(self._run)
         self._everyone = Everyone(self._answer, self._shelf.used)
+        self._exports = Exports(self._answer, self._everyone, self._store)
         self._control: Control | None = None
         self._greeted = False
         self._check: Check | None = None
@@ -282,6 +286,8 @@ class Keeper:
         application = console(
             asker=self._answer,
             crowd=self._everyone,
+            exporter=self._exports,
+            at_once=self._config.questions_per_key_max,
             access=Access(self),
             shelf=self._shelf,
             health=self.health,
@@ -335,6 +341,16 @@ class Access:
     async def write_key(self, project: int) -> str | None:
         """A public write key, to show."""
         return await self._keeper.control.write_key(project)
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        seconds=config.question_timeout_s,
+        export_seconds=config.export_timeout_s,
+        memory_bytes=config.question_memory_bytes_max,
+        rows=config.question_rows_max,
+        days=config.question_days_max,
+    )
 
 
 def _column(name: str, type_: str) -> str:

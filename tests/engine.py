@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from pugd.store import clickhouse
 from pugd.store.clickhouse import Store
 
 _store: Store | None = None
@@ -30,5 +31,7 @@ async def opened_store() -> Store:
     # Each test has a Trio run of its own, and limiters belong to the run that used them.
     _store._insert_limit = trio.CapacityLimiter(1)
     _store._read_limit = trio.CapacityLimiter(4)
+    _store._stop_limit = trio.CapacityLimiter(1)
+    _store._stream_limit = trio.CapacityLimiter(clickhouse.STREAMS)
     _store._preparing = trio.Lock()
     return _store

@@ -56,6 +56,7 @@ def application() -> Starlette:
     made = console(
         asker=nobody,
         crowd=nobody,
+        exporter=nobody,
         access=nobody,
         shelf=nobody,
         health=nobody,

@@ -25,6 +25,7 @@ VOCABULARY = {
     "errors",
     "config",
     "data",
+    "limits",
     "quarantine",
     "logs",
     "service",
@@ -42,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "repair": VOCABULARY | {"commands", "drain", "store"},
     "answer": VOCABULARY | {"query", "store", "control"},
     "everyone": VOCABULARY | {"answer", "query"},
+    "exports": VOCABULARY | {"answer", "everyone", "query"},
     "check": VOCABULARY | {"identity", "journal", "columns", "store"},
     "web": VOCABULARY | {"web", "query", "control"},
     "demo": VOCABULARY,
@@ -49,7 +51,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "large": VOCABULARY | {"accept", "dialects"},
     "reception": VOCABULARY | {"accept", "dialects", "edge", "large"},
     "collector": VOCABULARY | STAGES | {"process", "commands", "accept", "reception"},
-    "keeper": VOCABULARY | STAGES | {"process", "commands", "drain", "repair", "answer", "everyone", "check", "web"},
+    "keeper": VOCABULARY
+    | STAGES
+    | {"process", "commands", "drain", "repair", "answer", "everyone", "exports", "check", "web"},
     "supervisor": VOCABULARY | {"process", "control"},
     "__main__": VOCABULARY
     | STAGES
@@ -59,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 WAIT = {
     *("process", "supervisor", "collector", "keeper", "drain", "repair", "check", "answer", "commands"),
     "__main__",
-    *("edge.http", "edge.udp", "store.clickhouse", "control.postgres", "control.control"),
+    *("edge.http", "edge.udp", "store.clickhouse", "control.postgres", "control.control", "web.turns"),
 }
 """Modules that may import Trio; all others are pure, or are called in threads."""
 

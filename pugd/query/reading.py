@@ -81,15 +81,17 @@ class Reading:
         actor: Callable[[str], int],
         segments: Mapping[str, ask.AnySegment],
         include_bots: bool = False,
+        days_max: int = 36_600,
     ) -> None:
-        """`place` of the link log; `now` in ms; `actor` of a distinct id; `segments` by name."""
+        """`place` of the link log; `now` in ms; `actor` of a distinct id; `segments` by name; `days_max` of a range."""
+        self.days_max = days_max
         self.project = project
         self.place = place
         self.zone = zone
         self.now = now
         self.actor = actor
         self._segments = segments
-        self._include_bots = include_bots
+        self.include_bots = include_bots
         self._within: list[str] = []
         """Segments that are being read, the outer first."""
         self._count = 0
@@ -190,7 +192,7 @@ class Reading:
         met = compared(of_property(("group_id",)), asked, path, self.zone, self.now)
         found = sql(
             "(SELECT actor $rows)",
-            rows=rows("events", self.project, [of_type, met], bots=self._include_bots),
+            rows=rows("events", self.project, [of_type, met], bots=self.include_bots),
         )
         return Whose(self._owners(found))
 
@@ -388,7 +390,7 @@ LEFT JOIN $mapping AS known ON known.actor = raw.actor""",
             names=joined("", (sql(", raw.$name AS $name", name=named(name)) for name, _ in inner)),
             key=KEY,
             columns=joined("", (sql(", $column AS $name", column=column, name=named(name)) for name, column in inner)),
-            rows=rows("events", self.project, found, bots=self._include_bots),
+            rows=rows("events", self.project, found, bots=self.include_bots),
             mapping=mapping(self.project, self.place),
         )
         return sql(
@@ -492,7 +494,7 @@ ORDER BY actor LIMIT $limit""",
 
     def known(self) -> Sql:
         """A sub-select of (person, events, first_seen, last_seen, identified) of everybody there is."""
-        return people.everybody(self.project, self.place, include_bots=self._include_bots)
+        return people.everybody(self.project, self.place, include_bots=self.include_bots)
 
     def left_out(self, since: int | None = None, until: int | None = None) -> Plan:
         """One row: events of bots and of cookieless visitors in a range, which no question counts."""
@@ -501,7 +503,7 @@ ORDER BY actor LIMIT $limit""",
             found.append(sql("occurred_at >= $since", since=moment(since)))
         if until is not None:
             found.append(sql("occurred_at < $until", until=moment(until)))
-        bots = sql("0") if self._include_bots else sql("sum(bot)")
+        bots = sql("0") if self.include_bots else sql("sum(bot)")
         return plan(
             sql(
                 "SELECT $bots, sum(cookieless AND NOT bot) $rows",

@@ -20,6 +20,7 @@ import re
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,6 +52,13 @@ INSERT_SETTINGS: dict[str, int | str] = {
     "json_type_escape_dots_in_keys": 1,  # {"a.b": 1} and {"a": {"b": 1}} stay two things
 }
 READ_SETTINGS: dict[str, int | str] = {"json_type_escape_dots_in_keys": 1}
+STOP_S = 5.0
+"""How long whoever stops a read waits until ClickHouse has let go of it; it takes some milliseconds."""
+STOP_PAUSE_S = 0.02
+STREAM_BYTES = 256 * 1024
+"""A piece of a streamed answer."""
+STREAMS = 2
+"""Answers that are streamed at once, beside the readers."""
 NEEDED_SETTINGS = (*INSERT_SETTINGS, "insert_deduplication_token", "max_partitions_per_insert_block")
 TABLE_SETTINGS = ("fsync_after_insert = 1", "fsync_part_directory = 1")
 ENGINES = ("MergeTree", "ReplicatedMergeTree", "SharedMergeTree")
@@ -128,6 +136,17 @@ class Pieces(io.RawIOBase):
         return piece
 
 
+class Read:
+    """One read in its thread. Its id is its `log_comment`, by which it is found among ClickHouse's queries."""
+
+    def __init__(self) -> None:
+        self.id = f"pugd-{uuid.uuid4()}"
+        self.begun = self.stopped = False
+        """Nobody waits for it any more."""
+        self.done = False
+        """Its thread is out of ClickHouse."""
+
+
 class Store:
     """One ClickHouse. Opened by `prepare`; until then, and where it is away, calls raise StoreUnavailableError."""
 
@@ -158,6 +177,9 @@ class Store:
         self._readers = readers
         self._insert_limit = trio.CapacityLimiter(1)
         self._read_limit = trio.CapacityLimiter(readers)
+        self._stop_limit = trio.CapacityLimiter(1)
+        self._stream_limit = trio.CapacityLimiter(STREAMS)
+        self._stopper: Any = None
         self._preparing = trio.Lock()
         self._version = ""
         self._ready = False
@@ -230,13 +252,15 @@ class Store:
     async def query(
         self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
     ) -> Rows:
-        """Ask. Placeholders are `{name:Type}`. When cancelled, the answer is dropped and the caller goes on at once.
+        """Ask. Placeholders are `{name:Type}`. When cancelled, ClickHouse is told to stop, and the caller goes on as
+        soon as it has.
 
         raises   StoreUnavailableError, StoreError
         """
 
-        def ask(client: Any) -> Rows:
-            result = client.query(sql, parameters=dict(parameters or {}), settings=dict(settings or {}))
+        def ask(client: Any, read: Read) -> Rows:
+            own = {**(settings or {}), "log_comment": read.id}
+            result = client.query(sql, parameters=dict(parameters or {}), settings=own)
             return Rows(tuple(result.column_names), list(result.result_rows))
 
         return await self._read(ask)
@@ -244,7 +268,7 @@ class Store:
     async def query_bytes(self, sql: str, parameters: Mapping[str, Any] | None = None, *, form: str) -> bytes:
         """Ask, and get the answer in ClickHouse's format `form` (JSONEachRow, CSVWithNames, Parquet …)."""
 
-        def ask(client: Any) -> bytes:
+        def ask(client: Any, _: Read) -> bytes:
             answer: bytes = client.raw_query(sql, parameters=dict(parameters or {}), fmt=form)
             return answer
 
@@ -252,7 +276,38 @@ class Store:
 
     async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """A statement without an answer (a dictionary, a deletion)."""
-        await self._read(lambda client: client.command(sql, parameters=dict(parameters or {})))
+        await self._read(lambda client, _: client.command(sql, parameters=dict(parameters or {})))
+
+    async def stream(
+        self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, Any], *, form: str
+    ) -> Stream:
+        """Ask, and get the answer piece by piece in ClickHouse's format `form`: CSV, JSONEachRow or Parquet. Whoever
+        asked must close it.
+
+        settings  by names and values of ours: they become part of the statement
+        raises    StoreUnavailableError, StoreError; both also from each `read`
+        cost      memory for a few blocks. Embedded, Parquet is written whole to a file in DATA/tmp first, since the
+                  engine streams only what needs no end
+        """
+        if not self._ready:
+            raise StoreUnavailableError("ClickHouse is not ready yet: try again")
+        stream = Stream(self, form)
+        await self._stream_limit.acquire_on_behalf_of(stream)
+        try:
+            await stream.open(sql, parameters, settings)
+        except BaseException:
+            await stream.close()
+            raise
+        return stream
+
+    async def stop(self, read: Read) -> None:
+        """Have ClickHouse stop a read, and wait until its thread is out, for a bounded time."""
+        read.stopped = True
+        with trio.move_on_after(STOP_S, shield=True):
+            while not read.done:  # again and again: it may not have begun yet
+                await trio.to_thread.run_sync(self._stop, read.id, limiter=self._stop_limit, abandon_on_cancel=True)
+                if not read.done:
+                    await trio.sleep(STOP_PAUSE_S)
 
     # ---- in threads ----
 
@@ -314,11 +369,11 @@ class Store:
         return client
 
     def _close(self) -> None:
-        for client in [*self._idle, self._drain]:
+        for client in [*self._idle, self._stopper, self._drain]:
             if client is not None:
                 client.close()
         self._idle.clear()
-        self._drain = None
+        self._drain = self._stopper = None
 
     def _insert(
         self, table: str, columns: Sequence[str], pieces: Sequence[memoryview | bytes], token: str, query_id: str
@@ -379,18 +434,37 @@ class Store:
             raise StoreUnavailableError("ClickHouse is not open yet: try again")
         return self._drain
 
-    async def _read(self, ask: Callable[[Any], T]) -> T:
+    def _stop(self, id_: str) -> None:
+        try:
+            with _translated("stop a question"):
+                if self._stopper is None:
+                    self._stopper = self._connect(self._database)
+                self._stopper.command(
+                    "kill query where Settings['log_comment'] = {id:String} and user = currentUser() async", {"id": id_}
+                )
+        except StoreError as error:
+            log.info("ClickHouse does not stop a question that nobody waits for: %s", error)
+
+    async def _read(self, ask: Callable[[Any, Read], T]) -> T:
         if not self._ready:
             raise StoreUnavailableError("ClickHouse is not ready yet: try again")
 
+        read = Read()
+
         def run() -> T:
+            read.begun = True
             begun = time.monotonic()
             client = self._idle.pop() if self._idle else None
+            clean = False
             try:
                 with _translated("query"):
                     if client is None:
                         client = self._connect(self._database)
-                    return ask(client)
+                    if read.stopped:
+                        raise StoreUnavailableError("nobody waits for this any more")
+                    answer = ask(client, read)
+                clean = not read.stopped
+                return answer
             except StoreError:
                 self._query_errors += 1
                 raise
@@ -399,12 +473,110 @@ class Store:
                 self._query_seconds += time.monotonic() - begun
                 if client is not None:
                     # Also when the asker has gone: the limit is held until here, so there are never more clients.
-                    if self._ready:
-                        self._idle.append(client)
-                    else:
-                        client.close()
+                    self._give_back(client, clean=clean)
+                read.done = True
 
-        return await trio.to_thread.run_sync(run, limiter=self._read_limit, abandon_on_cancel=True)
+        try:
+            return await trio.to_thread.run_sync(run, limiter=self._read_limit, abandon_on_cancel=True)
+        except trio.Cancelled:
+            if read.begun:
+                await self.stop(read)
+            raise
+
+    def _give_back(self, client: Any, *, clean: bool) -> None:
+        """`clean`: its last query came to its end. Of one that was stopped, the embedded engine gives what it had found
+        so far as the answer to the client's next query."""
+        if self._ready and clean:
+            self._idle.append(client)
+        else:
+            client.close()
+
+
+class Stream:
+    """An answer, piece by piece. `read` until it is empty, then or earlier `close`, which stops what still runs."""
+
+    def __init__(self, store: Store, form: str) -> None:
+        self._store = store
+        self._form = form
+        self._read = Read()
+        self._client: Any = None
+        self._file: Any = None
+        self._ended = False
+        self._written: Path | None = None
+        """The file that this is read from, until it is open."""
+
+    async def open(self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        own = ", ".join(f"{_setting(name)} = {_literal(value)}" for name, value in settings.items())
+        clause = f"settings {own}{', ' if own else ''}log_comment = {_literal(self._read.id)}"
+        await self._run(lambda: self._open(sql, dict(parameters), clause))
+
+    async def read(self, size: int = STREAM_BYTES) -> bytes:
+        """About so many bytes; b'' at the end. raises StoreUnavailableError, StoreError: what came before is not all"""
+        piece = await self._run(lambda: bytes(self._file.read(size)))
+        self._ended = not piece
+        return piece
+
+    async def close(self) -> None:
+        with trio.CancelScope(shield=True):
+            try:
+                if self._client is not None:
+                    await trio.to_thread.run_sync(self._close)
+            finally:
+                self._store._stream_limit.release_on_behalf_of(self)
+
+    async def _run(self, do: Callable[[], T]) -> T:
+        read = self._read
+        read.done = False
+
+        def run() -> T:
+            read.begun = True
+            try:
+                with _translated("export"):
+                    return do()
+            finally:
+                read.done = True
+
+        try:
+            return await trio.to_thread.run_sync(run, abandon_on_cancel=True)
+        except trio.Cancelled:
+            if read.begun:
+                await self._store.stop(read)
+            raise
+
+    def _open(self, sql: str, parameters: dict[str, Any], clause: str) -> None:
+        store = self._store
+        self._client = store._idle.pop() if store._idle else store._connect(store._database)
+        if store.embedded and self._form == "Parquet":
+            self._written = store._directory / "tmp" / f"{self._read.id}.parquet"
+            target = _literal(str(self._written))
+            self._client.command(f"{sql}\ninto outfile {target}\n{clause}\nformat Parquet", parameters)
+            self._file = self._written.open("rb")
+        else:
+            self._file = self._client.raw_stream(f"{sql}\n{clause}", parameters=parameters, fmt=self._form)
+
+    def _close(self) -> None:
+        if not self._read.done:
+            # ClickHouse would not stop: the client goes with the thread that uses it.
+            self._client = None
+            return
+        if self._file is not None:
+            self._file.close()
+        if self._written is not None:
+            self._written.unlink(missing_ok=True)
+        client, self._client = self._client, None
+        self._store._give_back(client, clean=self._ended)
+
+
+def _setting(name: str) -> str:
+    assert re.fullmatch(r"[a-z0-9_]+", name), name
+    return name
+
+
+def _literal(value: object) -> str:
+    """A number or text of our own, in a statement."""
+    if isinstance(value, int):
+        return str(value)
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _migrate(client: Any) -> None:

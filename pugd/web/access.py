@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from pugd.ask import AnyAsked, AskPeople, AskTimeline, Condition
+from pugd.ask import AnyAsked, AskPeople, AskTimeline, Condition, ExportEvents, ExportPeople
 from pugd.journeys import AnyJourneyAnswer
 from pugd.kept import Size
 from pugd.model import Project
@@ -69,6 +69,25 @@ class Crowd(Protocol):
     async def size(self, project: Project, rule: Condition, *, stale: bool = False) -> Size: ...
 
     async def ids(self, project: Project, asked: AskPeople) -> tuple[int, ...]: ...
+
+
+class Table(Protocol):
+    """`exports.Export`: to be read until it is empty, and closed."""
+
+    name: str
+    media_type: str
+
+    async def read(self) -> bytes: ...
+
+    async def close(self) -> None: ...
+
+
+class Exporter(Protocol):
+    """`exports.Exports`."""
+
+    async def people(self, project: Project, asked: ExportPeople, *, stale: bool = False) -> Table: ...
+
+    async def events(self, project: Project, asked: ExportEvents, *, stale: bool = False) -> Table: ...
 
 
 class Actor(Protocol):

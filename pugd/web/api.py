@@ -24,6 +24,7 @@ from pugd.question import AnyAnswer, IdentityError, OnePerson, QuestionError, Un
 from pugd.web import parameters
 from pugd.web.access import Access, Asker, Crowd
 from pugd.web.login import ElsewhereError, NotAllowedError, asking
+from pugd.web.turns import BusyError, GoneError, unless_gone
 
 log = logging.getLogger(__name__)
 
@@ -90,16 +91,19 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
 
     async def ask_people(request: Request, project: Project) -> AnyAnswer:
         stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
-        return await crowd.people(project, parameters.asked(await json_body(request), AskPeople), stale=stale)
+        asked = parameters.asked(await json_body(request), AskPeople)
+        return await unless_gone(request, lambda: crowd.people(project, asked, stale=stale))
 
     async def ask_timeline(request: Request, project: Project) -> AnyAnswer:
         stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
-        return await crowd.timeline(project, parameters.asked(await json_body(request), AskTimeline), stale=stale)
+        asked = parameters.asked(await json_body(request), AskTimeline)
+        return await unless_gone(request, lambda: crowd.timeline(project, asked, stale=stale))
 
     def journey(type_: type[AnyAsked]) -> Callable[[Request, Project], Awaitable[AnyJourneyAnswer]]:
         async def ask(request: Request, project: Project) -> AnyJourneyAnswer:
             stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
-            return await crowd.journey(project, parameters.asked(await json_body(request), type_), stale=stale)
+            asked = parameters.asked(await json_body(request), type_)
+            return await unless_gone(request, lambda: crowd.journey(project, asked, stale=stale))
 
         return ask
 
@@ -129,7 +133,9 @@ def answering(
 
     async def answer(request: Request) -> Response:
         try:
-            return said(200, await ask(request, await asking(request, access)))
+            project = await asking(request, access)
+            with request.app.state.turns.taken(request):
+                return said(200, await ask(request, project))
         except Exception as error:  # noqa: BLE001  `failed` raises again what is not known
             return failed(error)
 
@@ -196,6 +202,10 @@ def explained(error: Exception) -> tuple[int, Error]:
             return 403, Error("forbidden", error.message)
         case BodyError():
             return error.status, error.error
+        case BusyError():
+            return 429, Error("too_many_questions", str(error))
+        case GoneError():
+            return 499, Error("gone", "The connection was closed before the answer.")
         case StoreUnavailableError() | ControlError() | CollectorAwayError():
             log.warning("a question was not answered: %s", error)
             return 503, Error("unavailable", str(error))
@@ -217,4 +227,6 @@ def failed(error: Exception) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="pugd"'
     elif status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    elif status == 429:
+        headers["Retry-After"] = "1"
     return said(status, {"error": words}, headers)

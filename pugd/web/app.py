@@ -23,9 +23,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pugd.control.shelf import Shelf
 from pugd.errors import ControlError
-from pugd.web import api, kept, metrics
-from pugd.web.access import Access, Asker, Crowd, Health
+from pugd.web import api, kept, metrics, tables
+from pugd.web.access import Access, Asker, Crowd, Exporter, Health
 from pugd.web.pages import Pages
+from pugd.web.turns import AT_ONCE, Turns
 
 __all__ = ["Access", "Asker", "Health", "console"]
 
@@ -48,15 +49,18 @@ def console(
     *,
     asker: Asker,
     crowd: Crowd,
+    exporter: Exporter,
     access: Access,
     shelf: Shelf,
     health: Callable[[], Health],
     statistics: Callable[[], Awaitable[Mapping[str, Any]]],
     collector: str,
+    at_once: int = AT_ONCE,
 ) -> ASGIApp:
     """`statistics`: each part's frozen record by the part's name, this process's and the collector's (a Struct, or a
     mapping of numbers as it came over a socket). `collector`: the address where events go, such as
-    `http://127.0.0.1:7080`, for the curl line that a newcomer is shown."""
+    `http://127.0.0.1:7080`, for the curl line that a newcomer is shown. `at_once`: questions of one read
+    key or login."""
     pages = Pages(asker, access, collector)
 
     async def live(_: Request) -> Response:
@@ -106,11 +110,13 @@ def console(
             Route("/metrics", measured),
             *api.routes(asker, access, crowd),
             *kept.routes(access, crowd, shelf),
+            *tables.routes(access, exporter),
             *pages.routes(),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ],
         exception_handlers={HTTPException: wrong, ControlError: unavailable, Exception: broken},
     )
+    application.state.turns = Turns(at_once)
     return _Safe(application)
 
 

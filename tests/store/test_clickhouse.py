@@ -118,3 +118,92 @@ async def test_a_server_that_is_away_is_named_and_its_password_is_not(tmp_path):
     with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{port}.*Connection refused") as caught:
         await store.prepare()
     assert "s3cret" not in str(caught.value)
+
+
+SLOW = "select count() from numbers(100000000000) where cityHash64(number) = 1"
+
+
+async def running(store: Store) -> list[tuple]:
+    return (
+        await store.query(
+            "select query from system.processes where position(query, 'cityHash64(number) = 1') > 0"
+            " and position(query, 'system.processes') = 0"
+        )
+    ).rows
+
+
+async def test_a_cancelled_read_stops_the_engine():
+    store = await opened_store()
+    for seconds in (0, 0.001, 0.3):
+        with trio.move_on_after(seconds) as scope:
+            await store.query(SLOW)
+        assert scope.cancelled_caught
+        with trio.fail_after(5):
+            while await running(store):
+                await trio.sleep(0.02)
+
+
+@pytest.mark.parametrize("form", ["CSV", "JSONEachRow", "Parquet"])
+async def test_a_stream_is_the_whole_answer_and_leaves_nothing_behind(form):
+    store = await opened_store()
+    stream = await store.stream(
+        "select number, 'it''s' as text from numbers({n:UInt64})", {"n": 300_000}, {"readonly": 2}, form=form
+    )
+    data = bytearray()
+    while piece := await stream.read():
+        assert len(piece) <= clickhouse.STREAM_BYTES
+        data += piece
+    await stream.close()
+    if form == "Parquet":
+        assert (data[:4], data[-4:]) == (b"PAR1", b"PAR1")
+    else:
+        assert data.count(b"\n") == 300_000
+    assert not list((store._directory / "tmp").glob("*.parquet"))
+    assert store._stream_limit.borrowed_tokens == 0
+
+
+@pytest.mark.parametrize("form", ["CSV", "JSONEachRow", "Parquet"])
+async def test_a_stream_that_is_let_go_stops_the_engine(form):
+    store = await opened_store()
+    with trio.move_on_after(0.3) as scope:
+        stream = await store.stream(SLOW, {}, {}, form=form)
+        try:
+            await stream.read()
+        finally:
+            await stream.close()
+    assert scope.cancelled_caught
+    with trio.fail_after(5):
+        while await running(store):
+            await trio.sleep(0.02)
+    assert not list((store._directory / "tmp").glob("*.parquet"))
+    assert store._stream_limit.borrowed_tokens == 0
+    assert (await store.query("select 1")).rows == [(1,)]
+
+
+async def test_a_stream_holds_a_few_blocks_whatever_its_length():
+    store = await opened_store()
+    stream = await store.stream("select number, repeat('x', 100) from numbers(50000000)", {}, {}, form="CSV")
+    for _ in range(20):
+        await stream.read()
+    held = (await store.query("select max(memory_usage) from system.processes")).rows[0][0]
+    await stream.close()
+    assert held < 200 << 20
+    assert not (await store.query("select 1 from system.processes where position(query, '50000000)') > 0"
+                                  " and position(query, 'system.processes') = 0")).rows  # fmt: skip
+
+
+async def drained(store: Store, sql: str, form: str) -> None:
+    stream = await store.stream(sql, {}, {}, form=form)
+    try:
+        while await stream.read():
+            pass
+    finally:
+        await stream.close()
+
+
+@pytest.mark.parametrize("form", ["CSV", "Parquet"])
+async def test_what_goes_wrong_in_a_stream_is_told(form):
+    store = await opened_store()
+    with pytest.raises(StoreError) as caught:
+        await drained(store, "select throwIf(number = 5000000) from numbers(9000000)", form)
+    assert caught.value.code == 395

@@ -20,11 +20,13 @@ from pugd.answer import Answer, Stored
 from pugd.control.shelf import Shelf
 from pugd.errors import ControlError, StoreError, StoreUnavailableError
 from pugd.everyone import Everyone
+from pugd.exports import Exports
 from pugd.model import Project
 from pugd.web.app import Health, console
 
 PROJECT = 500_000
 BEGAN = 1_700_000_000_000
+AT_ONCE = 12
 HOSTILE = [
     "'", '"', "\\", "\\'", "%", "_", "' OR 1=1 --", "'); DROP TABLE events; --", "{p0:String}", "{x:UInt64}", "%(x)s",
     "$rows", "\0", "\u202egnp.exe", "😀", "<script>alert(1)</script>", "a" * 400, "`", "/*", "\n", "\ufffe", "*", "(",
@@ -87,7 +89,8 @@ class Console:
         self.collector = Collector(self.history, store, BEGAN + 10_000)
         self.answer = Answer(store, wait_stored=wait_stored, actor=self.history.graph.actor, collector=self.collector)
         self.app = console(
-            asker=self.answer, crowd=Everyone(self.answer, shelf.used), shelf=shelf,
+            asker=self.answer, crowd=(everyone := Everyone(self.answer, shelf.used)), shelf=shelf,
+            exporter=Exports(self.answer, everyone, store), at_once=AT_ONCE,
             access=self.keys, health=lambda: self.health, statistics=statistics,
             collector="http://127.0.0.1:7080",
         )  # fmt: skip

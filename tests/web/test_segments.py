@@ -19,6 +19,7 @@ from pugd.control.postgres import Connection, Postgres
 from pugd.control.shelf import Shelf
 from pugd.errors import ControlError
 from pugd.everyone import Everyone
+from pugd.exports import Exports
 from pugd.model import Project
 from pugd.web.app import Health, console
 
@@ -96,7 +97,7 @@ class World:
         self.shelf = Shelf(run)
         self.crowd = Everyone(answer, self.shelf.used)
         application = console(
-            asker=answer, crowd=self.crowd, access=keys, shelf=self.shelf, health=lambda: Health(True),
+            asker=answer, crowd=self.crowd, exporter=Exports(answer, self.crowd, store), access=keys, shelf=self.shelf, health=lambda: Health(True),
             statistics=statistics, collector="http://127.0.0.1:7080",
         )  # fmt: skip
         self.transport = httpx.ASGITransport(application, raise_app_exceptions=False)
