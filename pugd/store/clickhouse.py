@@ -303,6 +303,8 @@ class Store:
     async def stop(self, read: Read) -> None:
         """Have ClickHouse stop a read, and wait until its thread is out, for a bounded time."""
         read.stopped = True
+        if not read.begun:
+            return  # its thread will see that before it begins: each says first what the other looks at next
         with trio.move_on_after(STOP_S, shield=True):
             while not read.done:  # again and again: it may not have begun yet
                 await trio.to_thread.run_sync(self._stop, read.id, limiter=self._stop_limit, abandon_on_cancel=True)
@@ -479,8 +481,7 @@ class Store:
         try:
             return await trio.to_thread.run_sync(run, limiter=self._read_limit, abandon_on_cancel=True)
         except trio.Cancelled:
-            if read.begun:
-                await self.stop(read)
+            await self.stop(read)
             raise
 
     def _give_back(self, client: Any, *, clean: bool) -> None:
@@ -526,12 +527,14 @@ class Stream:
 
     async def _run(self, do: Callable[[], T]) -> T:
         read = self._read
-        read.done = False
+        read.begun = read.done = False
 
         def run() -> T:
             read.begun = True
             try:
                 with _translated("export"):
+                    if read.stopped:
+                        raise StoreUnavailableError("nobody waits for this any more")
                     return do()
             finally:
                 read.done = True
@@ -539,8 +542,7 @@ class Stream:
         try:
             return await trio.to_thread.run_sync(run, abandon_on_cancel=True)
         except trio.Cancelled:
-            if read.begun:
-                await self._store.stop(read)
+            await self._store.stop(read)
             raise
 
     def _open(self, sql: str, parameters: dict[str, Any], clause: str) -> None:
@@ -555,14 +557,14 @@ class Stream:
             self._file = self._client.raw_stream(f"{sql}\n{clause}", parameters=parameters, fmt=self._form)
 
     def _close(self) -> None:
-        if not self._read.done:
+        if self._written is not None:
+            self._written.unlink(missing_ok=True)
+        if self._read.begun and not self._read.done:
             # ClickHouse would not stop: the client goes with the thread that uses it.
             self._client = None
             return
         if self._file is not None:
             self._file.close()
-        if self._written is not None:
-            self._written.unlink(missing_ok=True)
         client, self._client = self._client, None
         self._store._give_back(client, clean=self._ended)
 

@@ -203,7 +203,7 @@ def explained(error: Exception) -> tuple[int, Error]:
         case BodyError():
             return error.status, error.error
         case BusyError():
-            return 429, Error("too_many_questions", str(error))
+            return 429, Error("busy", str(error))
         case GoneError():
             return 499, Error("gone", "The connection was closed before the answer.")
         case StoreUnavailableError() | ControlError() | CollectorAwayError():

@@ -108,7 +108,7 @@ async def test_so_many_questions_at_once():
             await trio.testing.wait_all_tasks_blocked(0.05)
             busy = await client.get("/v1/people")
             assert busy.status_code == 429
-            assert busy.json()["error"]["code"] == "too_many_questions"
+            assert busy.json()["error"]["code"] == "busy"
             assert int(busy.headers["retry-after"]) >= 1
             for number in range(4):
                 store._read_limit.release_on_behalf_of(number)

@@ -97,7 +97,8 @@ class World:
         self.shelf = Shelf(run)
         self.crowd = Everyone(answer, self.shelf.used)
         application = console(
-            asker=answer, crowd=self.crowd, exporter=Exports(answer, self.crowd, store), access=keys, shelf=self.shelf, health=lambda: Health(True),
+            asker=answer, crowd=self.crowd, exporter=Exports(answer, self.crowd, store),
+            access=keys, shelf=self.shelf, health=lambda: Health(True),
             statistics=statistics, collector="http://127.0.0.1:7080",
         )  # fmt: skip
         self.transport = httpx.ASGITransport(application, raise_app_exceptions=False)
