@@ -28,7 +28,8 @@ from pugd.dialects.known import name_of, shape_of
 from pugd.dialects.message import MANY, ONE, Decoded, made_bytes, read, without_reused
 from pugd.dialects.plain import Plain
 from pugd.dialects.slices import Shape
-from pugd.enrich import clock
+from pugd.enrich import agent, clock
+from pugd.enrich.event import enriched
 from pugd.identity import rules
 from pugd.identity.duplicates import RecentIds
 from pugd.identity.graph import Graph
@@ -167,7 +168,8 @@ class Accept:
         self._requests = self._events = self._duplicates = self._links = self._merges = self._traits = 0
         self._datagrams = self._datagrams_refused = self._unavailable = 0
         self.refusals = Refusals()
-        self._plain = Plain()
+        self._plain = Plain(enriched)
+        agent.prepare()
         self._reused_told_next = 0
         """When it is time to log another one, ms."""
         self._repeated = 0
@@ -186,6 +188,7 @@ class Accept:
         """
         self._requests += len(arrivals)
         self._datagrams += datagrams
+        agent.renew()
         acks: list[Ack] = []
         begin = size = 0
         for index, arrival in enumerate(arrivals):
@@ -215,7 +218,12 @@ class Accept:
                 if over is not None:
                     acks.append(self.refuse(arrival, over, received_at))
                     continue
-            if key is not None and call in PLAIN_CALLS and arrival.dialect is segment:
+            if (
+                key is not None
+                and call in PLAIN_CALLS
+                and arrival.dialect is segment
+                and not arrival.asked.from_browser
+            ):
                 count = plain.add(arrival.body, call == "track", key.project, received_at)
                 if count:
                     self._keys.count(key, count, received_at)
@@ -348,7 +356,10 @@ class Accept:
         self._repeated += len(bytes(decoded.context)) * len(decoded.messages)
         if arrival.dialect is not segment:
             self._repeated += made_bytes(decoded)
-        refused = self._read_messages(decoded, batch, key, "http", received_at)
+        asked = arrival.asked
+        refused = self._read_messages(
+            decoded, batch, key, "http", received_at, asked.user_agent if asked.from_browser else ""
+        )
         for refusal in refused:
             self._refused[refusal.code] += 1
             self._note(arrival, refusal, received_at, key)
@@ -380,7 +391,13 @@ class Accept:
         )
 
     def _read_messages(
-        self, decoded: Decoded, batch: Batch, key: WriteKey, transport: str, received_at: int
+        self,
+        decoded: Decoded,
+        batch: Batch,
+        key: WriteKey,
+        transport: str,
+        received_at: int,
+        user_agent: str = "",
     ) -> list[Refusal]:
         return read(
             decoded,
@@ -391,6 +408,8 @@ class Accept:
             transport=transport,
             clock=clock,
             mint=self._mint,
+            enrich=enriched,
+            user_agent=user_agent,
         )
 
     def _read_datagrams(self, lines: bytes, batch: Batch, received_at: int) -> None:
@@ -478,7 +497,7 @@ class Accept:
             if call is not None:
                 self._link(call, out, index in old)
                 self._change_traits(call, actor, OLD_TRAIT if index in old else TRAIT, out)
-            elif index in look:
+            elif index in look and index not in batch.bots:
                 self._link(_evidence(event, batch.ids[3 * index]), out)
             count += len(out) - before
             if event[0] is not None:

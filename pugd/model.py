@@ -59,6 +59,28 @@ class EventRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     locale: str
     user_agent: str
     app_version: str
+    browser: str = ""
+    """What enrich/ made of the rest; rows of before have none of what follows."""
+    browser_version: str = ""
+    os: str = ""
+    os_version: str = ""
+    device: str = ""
+    """'desktop' | 'mobile' | 'tablet' | 'tv' | 'other' | ''."""
+    screen: str = ""
+    """Such as 1920x1080."""
+    host: str = ""
+    referrer_domain: str = ""
+    channel: str = ""
+    """How the visit came about (enrich/campaign.py)."""
+    utm_source: str = ""
+    utm_medium: str = ""
+    utm_campaign: str = ""
+    utm_term: str = ""
+    utm_content: str = ""
+    country: str = ""
+    """ISO 3166; '' without a file of places. Likewise below."""
+    region: str = ""
+    city: str = ""
 
 
 class TraitRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -201,18 +223,20 @@ class Batch:
         2 … 10          occurred_at, received_at, original_at, time_note, call, event, event_id, user_id, anonymous_id
         11 middle       MessagePack: session_id, transport, platform, library, bot, cookieless
         12 properties
-        13 tail         MessagePack: context, url, path, title, referrer, locale, user_agent, app_version
+        13 tail         MessagePack: context, url, path, title, referrer, locale, user_agent, app_version, … city
 
     The parts of all events, encoded one after another, are their rows. What many events say alike is encoded once.
     """
 
-    __slots__ = ("calls", "event_keys", "ids", "length", "parts")
+    __slots__ = ("bots", "calls", "event_keys", "ids", "length", "parts")
 
     def __init__(self) -> None:
         self.event_keys: list[int | str] = []
         self.ids: list[int | str] = []
         self.parts: list[Any] = []
         self.calls: dict[int, Call] = {}
+        self.bots: set[int] = set()
+        """Calls that are events of bots: what their ids say links nobody."""
         self.length = 0
         """How many calls."""
 
@@ -221,6 +245,7 @@ class Batch:
         del self.event_keys[KEYS * length :], self.ids[3 * length :], self.parts[PARTS * length :]
         for index in [index for index in self.calls if index >= length]:
             del self.calls[index]
+        self.bots = {index for index in self.bots if index < length}
         self.length = length
 
 

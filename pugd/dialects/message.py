@@ -119,6 +119,9 @@ def read(
     transport: str,
     clock: Clock,
     mint: Callable[[], str],
+    enrich: context.Enrich = context.unenriched,
+    user_agent: str = "",
+    place: Raw | None = None,
 ) -> list[Refusal]:
     """Understand the messages and add them to `batch`.
 
@@ -126,6 +129,9 @@ def read(
     `transport`    'http' | 'udp' | 'import'
     `clock`        corrects what the sender said of time (enrich/clock.py)
     `mint`         makes an event id for a message that has none
+    `enrich`       what is made of contexts
+    `user_agent`   a browser's own, of the request
+    `place`        country, region and city in MessagePack, where they are known
     returns        a Refusal for each message that was not added, those of `decoded` included
     cost           about 1.5 µs an event
     """
@@ -137,6 +143,7 @@ def read(
     correct = clock.correct
     about: context.Context | None = None
     last_raw, last_channel = NOTHING, None  # what `about` is of: mostly that of the next message too
+    tail = NOTHING
     changes_of, ages = decoded.changes, decoded.ages
     gone: list[int] = []
     for number, message in enumerate(decoded.messages):
@@ -170,12 +177,13 @@ def read(
                 skew_ms = batch_skew_ms
             occurred, original, note = correct(said, skew_ms, received_at)
         if about is None or message.context != last_raw or message.channel != last_channel:
-            understood = context.understand(message.context or decoded.context, message.channel)
+            understood = context.understand(message.context or decoded.context, message.channel, enrich, user_agent)
             if isinstance(understood, Refusal):
                 gone.append(number)
                 refused.append(_placed(understood, number, decoded))
                 continue
             about, last_raw, last_channel = understood, message.context, message.channel
+            tail = about.tail if place is None else Raw(bytes(about.start) + bytes(place))
         call = message.type
         changes: list[traits.Change] | None = None
         if call == "track":
@@ -222,7 +230,9 @@ def read(
             gone.append(number)
             refused.append(_placed(properties, number, decoded))
             continue
-        if changes:
+        if about.bot and transport != "udp":
+            batch.bots.add(batch.length)  # which changes nothing about people
+        elif changes:
             # A call beside its event, and public whatever key sent it: what an event says of ids, a key does not back.
             batch.calls[batch.length] = Call(
                 "event", project, False, event_id, user, anonymous, occurred, received_at, original, note, transport,
@@ -232,7 +242,7 @@ def read(
         ids += (project, user, anonymous)
         parts += (
             head, 0, occurred, received_at, original, note, call, name, event_id, user, anonymous,
-            about.middle[transport], properties, about.tail,
+            about.middle[transport], properties, tail,
         )  # fmt: skip
         batch.length += 1
     if refused or decoded.indexes is not None:

@@ -26,7 +26,8 @@ LEARN: int = lib.PUGD_PLAIN_LEARN
 class Plain:
     """The plain events of a wake-up, in order of arrival."""
 
-    def __init__(self) -> None:
+    def __init__(self, enrich: context.Enrich = context.unenriched) -> None:
+        self._enrich = enrich
         made = lib.pugd_plain_new(len(EventRow.__struct_fields__), secrets.randbits(64))
         if made == ffi.NULL:
             raise MemoryError("reading plain events")
@@ -64,9 +65,9 @@ class Plain:
         while (index := lib.pugd_plain_unknown(self._plain)) >= 0:
             event = lib.pugd_plain_at(self._plain, index)
             text = _bytes(event.context, event.context_length)
-            about = context.understand(Raw(text), None)
-            if isinstance(about, Refusal):
-                return False
+            about = context.understand(Raw(text), None, self._enrich)
+            if isinstance(about, Refusal) or about.bot:
+                return False  # a bot's ids prove nothing: the long way knows that
             middle, tail = bytes(about.middle[TRANSPORT]), bytes(about.tail)
             if lib.pugd_plain_learn(self._plain, text, len(text), middle, len(middle), tail, len(tail)):
                 return False  # too many in one wake-up: the long way needs no room here
@@ -87,7 +88,7 @@ class Plain:
     def evidence(self, index: int) -> Call:
         """What the ids of one event propose: a call like identify, but public, whatever key sent it."""
         event = lib.pugd_plain_at(self._plain, index)
-        about = context.understand(Raw(_bytes(event.context, event.context_length)), None)
+        about = context.understand(Raw(_bytes(event.context, event.context_length)), None, self._enrich)
         assert isinstance(about, context.Context), "it was understood when it came"
         return Call(
             "event", event.project, False, _text(event.event_id, event.event_id_length),

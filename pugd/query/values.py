@@ -25,7 +25,9 @@ FIELDS = {
     name: named(name)
     for name in (
         "event", "event_id", "user_id", "anonymous_id", "session_id", "transport", "platform", "library", "url", "path",
-        "title", "referrer", "locale", "user_agent", "app_version",
+        "title", "referrer", "locale", "user_agent", "app_version", "browser", "browser_version", "os", "os_version",
+        "device", "screen", "host", "referrer_domain", "channel", "utm_source", "utm_medium", "utm_campaign",
+        "utm_term", "utm_content", "country", "region", "city",
     )
 }  # fmt: skip
 """Columns of `events` that a condition may name, text each; '' is absent."""
