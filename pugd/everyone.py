@@ -38,12 +38,12 @@ from pugd.journeys import (
     TrendPoint,
     TrendSeries,
 )
-from pugd.kept import FIXED_IDS_MAX, TOO_MANY, KeptError, Size
+from pugd.kept import FIXED_IDS_MAX, TOO_MANY, KeptError, MembershipsAnswer, Segment, Size
 from pugd.limits import BadPatternError, patterns
-from pugd.model import Project, person_number
+from pugd.model import Project, person_number, person_text
 from pugd.query import flow, funnel, retention, sessions, times, trend
 from pugd.query.conditions import ALWAYS
-from pugd.query.person import newest
+from pugd.query.person import located, locating, newest
 from pugd.query.reading import Reading, Told
 from pugd.query.sql import Sql, bound, plan, sql
 from pugd.query.tokens import Cell, Writer, opened
@@ -54,12 +54,14 @@ from pugd.question import (
     ORDERS,
     SORTS,
     LeftOut,
+    OnePerson,
     People,
     PeopleAnswer,
     QuestionError,
     Timeline,
     TimelineAnswer,
 )
+from pugd.stays import Life
 
 DAYS_DEFAULT = 30
 """Of a range that is not said."""
@@ -207,6 +209,29 @@ class Everyone:
             return Size(people, asked_at, stored_until)
 
         return await self._answer.counted(answer, rule, stale)
+
+    async def memberships(
+        self, project: Project, actor: int, kept: Sequence[Segment], *, stale: bool = False
+    ) -> MembershipsAnswer:
+        """Which of these segments somebody is in, and since when.
+
+        raises   UnknownPersonError, ControlError, StoreUnavailableError, StoreError
+        """
+        person = await self._answer.person(OnePerson(project=project.id, actor=actor), stale=stale)
+        rules = await self._segments(project.id, [one.name for one in kept]) if kept else {}
+
+        async def answer(_: None, asked_at: str, stored_until: str | None) -> MembershipsAnswer:
+            reading = await self.reading(project, asked_at, None)
+            reading = reading.of_segments(rules)
+            found = located([actor], await self._answer.run(locating(project.id, [actor])))[actor]
+            life = Life(self._answer.run, reading, found.actors, {one.name: one for one in kept})
+            told = [await life.membership(one.name, rules) for one in kept if one.name in rules and not one.archived]
+            return MembershipsAnswer(
+                person_text(found.person), [one for one in told if one is not None], asked_at, stored_until
+            )
+
+        assert person.person.id
+        return await self._answer.counted(answer, None, stale)
 
     async def ids(self, project: Project, asked: ask.AskPeople) -> tuple[int, ...]:
         """All ids of these people, as actors, ascending: what a fixed segment keeps.

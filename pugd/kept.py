@@ -165,6 +165,15 @@ class Membership(msgspec.Struct, frozen=True):
 STAYS_MAX = 100
 
 
+class MembershipsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which segments somebody is in."""
+
+    person: str
+    segments: list[Membership]
+    asked_at: str
+    stored_until: str | None = None
+
+
 def check_name(name: str) -> None:
     """raises   QuestionError"""
     if (

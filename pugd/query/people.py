@@ -130,6 +130,32 @@ def shape_page(question: People, found: Sequence[Sequence[Any]]) -> Page:
     return Page(place, count, [person for _, person in keys], following, LeftOut(bots, cookieless))
 
 
+def plan_sights(project: int, actors: Sequence[int]) -> Plan:
+    """Each sight of these actors, as `everybody` counts them: rows of (ms, is it an event that counts, does it say a
+    user id)."""
+    own = among(sql("actor"), actors)
+    at = sql("toUnixTimestamp64Milli(occurred_at)")
+    return plan(
+        sql(
+            """
+SELECT $at, call != 'group', user_id != '' $events
+UNION ALL SELECT $at, 0, user_id = distinct_id $traits
+UNION ALL SELECT at, 0, side.3 FROM (
+    SELECT $at AS at, arrayJoin([(a, a_id, call = 'user'), (b, b_id, call IN ('identify', 'event'))]) AS side $links
+) WHERE side.2 != '' AND $among""",
+            at=at,
+            events=rows("events", project, [own]),
+            traits=rows("traits", project, [own]),
+            links=rows("links", project, [_ACCEPTED, sql("NOT $by_hand", by_hand=_BY_HAND), _touching(actors)]),
+            among=among(sql("side.1"), actors),
+        )
+    )
+
+
+def _touching(actors: Sequence[int]) -> Sql:
+    return sql("($a OR $b)", a=among(sql("a"), actors), b=among(sql("b"), actors))
+
+
 def _events(project: int, search: str, include_bots: bool) -> Sql:
     return sql(
         """

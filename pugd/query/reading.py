@@ -98,6 +98,13 @@ class Reading:
         self.everywhere: Node = ALWAYS
         """Of every event that is read, but of those that a `did` within a condition is about."""
 
+    def of_segments(self, segments: Mapping[str, ask.AnySegment]) -> Reading:
+        """The same, with these."""
+        return Reading(
+            self.project, self.place, zone=self.zone, now=self.now, actor=self.actor, segments=segments,
+            include_bots=self.include_bots,
+        )  # fmt: skip
+
     # -- conditions ----------------------------------------------------------------------------------------------------
 
     def selection(self, asked: ask.Selection, path: str) -> Node:
@@ -184,17 +191,21 @@ class Reading:
         op = asked.op or (ask.SET if asked.value is msgspec.UNSET else ask.EQUAL)
         if op in ask.OPPOSITES:
             return Not(self._group(msgspec.structs.replace(asked, op=ask.OPPOSITES[op]), at, path, depth))
+        found = sql(
+            "(SELECT actor $rows)",
+            rows=rows("events", self.project, self.of_group(asked, path), bots=self.include_bots),
+        )
+        return Whose(self._owners(found))
+
+    def of_group(self, asked: ask.Condition, path: str) -> list[Sql]:
+        """Conditions on group calls that put somebody into such a group."""
+        assert asked.group is not None
         of_type = sql(
             "call = 'group' AND if($said = '', 'group', $said) = $type",
             said=of_property(("group_type",)).words,
             type=bound("String", asked.group),
         )
-        met = compared(of_property(("group_id",)), asked, path, self.zone, self.now)
-        found = sql(
-            "(SELECT actor $rows)",
-            rows=rows("events", self.project, [of_type, met], bots=self.include_bots),
-        )
-        return Whose(self._owners(found))
+        return [of_type, compared(of_property(("group_id",)), asked, path, self.zone, self.now)]
 
     def _person(self, asked: ask.Condition, at: str, path: str, depth: int) -> Node:
         if asked.person not in ask.PERSON_FACTS:

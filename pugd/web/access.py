@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
 from pugd.ask import AnyAsked, AskPeople, AskTimeline, Condition, ExportEvents, ExportPeople
 from pugd.journeys import AnyJourneyAnswer
-from pugd.kept import Size
+from pugd.kept import MembershipsAnswer, Segment, Size
 from pugd.model import Project
 from pugd.question import (
     Explain,
@@ -67,6 +68,10 @@ class Crowd(Protocol):
     async def check_question(self, project: Project, asked: AnyAsked | AskPeople) -> None: ...
 
     async def size(self, project: Project, rule: Condition, *, stale: bool = False) -> Size: ...
+
+    async def memberships(
+        self, project: Project, actor: int, kept: Sequence[Segment], *, stale: bool = False
+    ) -> MembershipsAnswer: ...
 
     async def ids(self, project: Project, asked: AskPeople) -> tuple[int, ...]: ...
 

@@ -61,7 +61,7 @@ def console(
     mapping of numbers as it came over a socket). `collector`: the address where events go, such as
     `http://127.0.0.1:7080`, for the curl line that a newcomer is shown. `at_once`: questions of one read
     key or login."""
-    pages = Pages(asker, access, collector)
+    pages = Pages(asker, access, crowd, shelf, collector)
 
     async def live(_: Request) -> Response:
         return api.said(200, {"live": True})

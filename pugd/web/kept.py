@@ -20,6 +20,7 @@ from pugd.kept import (
     QUESTIONS,
     ChangedQuestion,
     ChangedSegment,
+    MembershipsAnswer,
     NewFixed,
     NewFixedOfToken,
     NewQuestion,
@@ -128,6 +129,11 @@ def routes(access: Access, crowd: Crowd, shelf: Shelf) -> list[Route]:
         actors = await crowd.ids(project, AskPeople(token=made.token))
         return await shelf.create_fixed(project.id, made, actors, who(request))
 
+    async def of_person(request: Request, project: Project) -> MembershipsAnswer:
+        stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
+        actor = parameters.person(request.path_params["person"])
+        return await crowd.memberships(project, actor, await shelf.segments(project.id, archived=True), stale=stale)
+
     # -- saved questions -----------------------------------------------------------------------------------------------
 
     async def questions(request: Request, project: Project) -> SavedQuestions:
@@ -202,6 +208,7 @@ def routes(access: Access, crowd: Crowd, shelf: Shelf) -> list[Route]:
         Route("/v1/segments/{name}/size", answering(access, size)),
         Route("/v1/segments/{name}/people", answering(access, people)),
         Route("/v1/segments/{name}/snapshot", answering(access, snapshot), methods=["POST"]),
+        Route("/v1/people/{person}/segments", answering(access, of_person)),
         Route("/v1/questions", **by_method(GET=questions, POST=create_question)),
         Route("/v1/questions/{name}", **by_method(GET=question, PUT=change_question, DELETE=delete_question)),
         Route("/v1/questions/{name}/answer", **by_method(GET=answer, POST=answer)),

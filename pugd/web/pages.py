@@ -26,6 +26,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from pugd.ask import AskPeople, Condition
+from pugd.control.shelf import Shelf
+from pugd.errors import ControlError
+from pugd.kept import PREVIEW
 from pugd.model import Project, person_text
 from pugd.question import (
     EventEntry,
@@ -39,7 +43,7 @@ from pugd.question import (
     UnknownPersonError,
 )
 from pugd.web import login, parameters
-from pugd.web.access import Access, Asker
+from pugd.web.access import Access, Asker, Crowd
 from pugd.web.api import body, explained
 from pugd.web.login import NotAllowedError, asking
 
@@ -109,8 +113,10 @@ class Day(msgspec.Struct):
 class Pages:
     """Rendered from templates/, one environment for all."""
 
-    def __init__(self, asker: Asker, access: Access, collector: str) -> None:
+    def __init__(self, asker: Asker, access: Access, crowd: Crowd, shelf: Shelf, collector: str) -> None:
         self._asker = asker
+        self._crowd = crowd
+        self._shelf = shelf
         self._access = access
         self._collector = collector
         self._templates = Environment(
@@ -133,6 +139,8 @@ class Pages:
             Route("/people/{person}/merge", self._page(self._preview_merge)),
             Route("/people/{person}/merge", self._page(self._merge), methods=["POST"]),
             Route("/refusals", self._page(self._refusals)),
+            Route("/segments", self._page(self._segments)),
+            Route("/segments/{name}", self._page(self._segment)),
             Route("/login", self._login),
             Route("/logout", self._log_out, methods=["POST"]),
         ]
@@ -232,17 +240,29 @@ class Pages:
             return RedirectResponse(f"/people/{found.person.id}", 303)
         said = parameters.given(query, parameters.PEOPLE)
         question = parameters.people(project, said)
-        answer = await self._asker.people(question, stale=True)
+        segment = said.get("segment", "")
+        if segment:
+            answer = await self._crowd.people(project, parameters.people_of(project, said), stale=True)
+        else:
+            answer = await self._asker.people(question, stale=True)
         now = datetime.fromisoformat(answer.asked_at)
         zone = parameters.zone(project)
-        kept = {name: value for name, value in said.items() if name in ("search", "identified", "sort", "limit")}
+        kept = {
+            name: value for name, value in said.items() if name in ("segment", "search", "identified", "sort", "limit")
+        }
 
         def where(**changed: str | None) -> str:
             wanted = {name: value for name, value in {**kept, **changed}.items() if value}
             return "/people" + (f"?{urlencode(wanted)}" if wanted else "")
 
         write_key = ""
-        newcomer = not answer.count and not question.search and question.identified is None and not answer.stored_until
+        newcomer = (
+            not answer.count
+            and not segment
+            and not question.search
+            and question.identified is None
+            and not answer.stored_until
+        )
         if newcomer:
             write_key = await self._access.write_key(project.id) or "WRITE_KEY"
         return self._render(
@@ -259,10 +279,50 @@ class Pages:
                 ("Anonymous", where(identified="false"), question.identified is False),
             ],
             sorts=_SORTS,
+            segment=segment,
+            segments=await self._names(project, segment),
             newcomer=newcomer,
             collector=self._collector,
             login=shlex.quote(f"{write_key}:"),
             script=_script(self._collector, write_key),
+        )
+
+    async def _names(self, project: Project, chosen: str) -> list[str]:
+        """Segments to choose from; while Postgres is away, the page has only the one that is chosen."""
+        try:
+            names = [one.name for one in await self._shelf.segments(project.id)]
+        except ControlError:
+            names = []
+        return names if not chosen or chosen in names else [*names, chosen]
+
+    async def _segments(self, request: Request, project: Project) -> Response:
+        said = parameters.given(request.query_params, ("archived",))
+        archived = parameters.archived(said)
+        zone = parameters.zone(project)
+        kept = await self._shelf.segments(project.id, archived=archived)
+        listed = [{"segment": one, "date": _date(one.updated_at, zone)} for one in kept]
+        return self._render("segments.html", project=project, segments=listed, archived=archived)
+
+    async def _segment(self, request: Request, project: Project) -> Response:
+        parameters.given(request.query_params, ())
+        name = str(request.path_params["name"])
+        segment, versions, users = await self._shelf.segment_whole(project.id, name)
+        asked = AskPeople(where=Condition(segment=segment.name), limit=PREVIEW)
+        answer = await self._crowd.people(project, asked, stale=True)
+        now = datetime.fromisoformat(answer.asked_at)
+        zone = parameters.zone(project)
+        return self._render(
+            "segment.html",
+            project=project,
+            segment=segment,
+            rule=_json(segment.rule) if segment.rule is not None else "",
+            users=users,
+            versions=[
+                {"version": one, "time": _moment(one.at, zone), "rule": _json(one.rule) if one.rule else ""}
+                for one in versions
+            ],
+            answer=answer,
+            people=[_listed(person, now, zone) for person in answer.people],
         )
 
     async def _timeline(self, request: Request, project: Project) -> Response:
@@ -364,6 +424,10 @@ class Pages:
 
 
 _TITLES = {"not_found": "Nobody by that id", "unknown_id": "Nobody by that id", "not_linked": "Not one person"}
+
+
+def _json(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
 def _same(request: Request) -> str:

@@ -384,6 +384,45 @@ async def test_a_saved_question_is_asked_anew_each_time(server: str) -> None:
         await world.good("DELETE", "/v1/segments/pro")
 
 
+async def test_who_is_in_what_since_when(server: str) -> None:
+    async with opened(server) as world:
+        await world.make("pro", PRO)
+        await world.make("bought", BOUGHT)
+        await world.make("gone", PRO)
+        await world.good("PUT", "/v1/segments/gone", {"archived": True})
+        ann = (await world.good("GET", "/v1/people?distinct_id=ann"))["person"]["id"]
+        told = await world.good("GET", f"/v1/people/{ann}/segments")
+        assert told["person"] == ann
+        assert [(one["name"], one["since"]) for one in told["segments"]] == [
+            ("bought", "2023-11-14T22:13:22.000Z"),
+            ("pro", "2023-11-14T22:13:21.000Z"),
+        ]
+        assert told["segments"][1]["stays"] == [{"from": "2023-11-14T22:13:21.000Z", "to": None}]
+        assert (await world.say("GET", "/v1/people/p_0000000000000001/segments"))[0] == 404
+
+
+async def test_pages_show_segments_and_filter_people_by_them(server: str) -> None:
+    async with opened(server) as world:
+        await world.make("<b>pro</b>"[:6], PRO, description="<script>")
+        await world.good("POST", "/v1/segments/%3Cb%3Epro/snapshot", {"name": "list"})
+        listed = (await world.client.get("/segments")).text
+        assert "&lt;b&gt;pro" in listed
+        assert "<script>" not in listed
+        one = (await world.client.get("/segments/%3Cb%3Epro")).text
+        assert ">2<" in one
+        assert "&#34;plan&#34;" in one
+        assert "Version 1" in one
+        assert "A list of 4 ids" in (await world.client.get("/segments/list")).text
+        assert (await world.client.get("/segments/nothing")).status_code == 404
+        people = (await world.client.get("/people?segment=list&limit=1")).text
+        assert '<option value="list" selected>' in people
+        assert "segment=list" in people, "the next page is of the same people"
+        assert "cid" not in people
+        world.away = True
+        assert (await world.client.get("/people")).status_code == 200
+        assert (await world.client.get("/people?segment=list")).status_code == 503
+
+
 async def test_with_a_login_other_sites_change_nothing(server: str) -> None:
     async with opened(server) as world:
         await world.make("pro", PRO)
