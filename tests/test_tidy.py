@@ -70,7 +70,7 @@ WAIT = {
 
 FACES = {
     *("identity.graph", "identity.duplicates", "columns.block", "journal.writer", "journal.record", "edge.udp"),
-    *("dialects.storable", "dialects.slices", "dialects.plain", "journal.files"),
+    *("dialects.storable", "dialects.slices", "dialects.plain", "dialects.protobuf", "journal.files"),
 }
 """Modules that may call C, each its own section of native/pugd.cdef."""
 
