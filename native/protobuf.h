@@ -13,7 +13,7 @@
  * to be escaped. A double is written so that it reads back as itself: digits and a point where at most 15 digits say it
  * (Clinger 1990: both are exact, and their quotient is rounded once), else the fewest of 15 to 17 that do.
  *
- * cost      about a nanosecond a byte; a double of more than 15 digits half a microsecond
+ * cost      about two nanoseconds a byte; a double of more than 15 digits half a microsecond
  * memory    none of its own; nesting, of traits and of groups, is bounded by PUGD_PROTOBUF_DEPTH_MAX
  * state     none
  */

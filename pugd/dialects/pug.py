@@ -123,23 +123,60 @@ class _Known(Struct, gc=False, rename=lambda name: "$" + name):
     utmContent: Any = None  # noqa: N815
 
 
-_GROUPS: Final = (
-    ("page", (("url", "url"), ("path", "pathname"), ("title", "pageTitle"), ("referrer", "referrer"))),
-    ("library", (("name", "lib"), ("version", "sdkVersion"))),
-    ("screen", (("width", "screenWidth"), ("height", "screenHeight"))),
-    ("browser", (("name", "browser"), ("version", "browserVersion"))),
-    ("os", (("name", "os"), ("version", "osVersion"))),
-    ("device", (("type", "device"), ("model", "deviceModel"), ("manufacturer", "deviceManufacturer"))),
-    ("app", (("name", "appName"), ("namespace", "appPackage"), ("version", "appVersion"), ("build", "appBuild"))),
-    (
-        "campaign",
-        (
-            ("source", "utmSource"), ("medium", "utmMedium"), ("name", "utmCampaign"), ("term", "utmTerm"),
-            ("content", "utmContent"),
-        ),
-    ),
-)  # fmt: skip
-"""Segment's words for them."""
+class _Page(Struct, omit_defaults=True, gc=False):
+    """This and what follows: a context in Segment's words."""
+
+    url: Any = None
+    path: Any = None
+    title: Any = None
+    referrer: Any = None
+
+
+class _Named(Struct, omit_defaults=True, gc=False):
+    name: Any = None
+    version: Any = None
+
+
+class _Screen(Struct, omit_defaults=True, gc=False):
+    width: Any = None
+    height: Any = None
+
+
+class _Device(Struct, omit_defaults=True, gc=False):
+    type: Any = None
+    model: Any = None
+    manufacturer: Any = None
+
+
+class _App(Struct, omit_defaults=True, gc=False):
+    name: Any = None
+    namespace: Any = None
+    version: Any = None
+    build: Any = None
+
+
+class _Campaign(Struct, omit_defaults=True, gc=False):
+    source: Any = None
+    medium: Any = None
+    name: Any = None
+    term: Any = None
+    content: Any = None
+
+
+class _Context(Struct, omit_defaults=True, gc=False):
+    page: _Page | None = None
+    library: _Named | None = None
+    screen: _Screen | None = None
+    browser: _Named | None = None
+    os: _Named | None = None
+    device: _Device | None = None
+    app: _App | None = None
+    campaign: _Campaign | None = None
+    locale: Any = None
+    timezone: Any = None
+    sessionId: str | None = None  # noqa: N815
+
+
 _CHANNELS: Final = {"web": "web", "android": "mobile", "ios": "mobile", "server": "server"}
 
 _events = msgspec.json.Decoder(list[Event])
@@ -148,7 +185,6 @@ _json_event = msgspec.json.Decoder(_JsonEvent)
 _identify = msgspec.json.Decoder(_Identify)
 _known = msgspec.json.Decoder(_Known)
 _encode = msgspec.json.Encoder().encode
-_values = msgspec.structs.astuple
 
 _BEGINS_AS_JSON: Final = re.compile(rb"\s*\{\s*[\"}]")
 
@@ -304,7 +340,6 @@ def _understood(events: list[Event], indexes: list[int] | None = None, refused: 
     decoded = Decoded([], indexes=[], refused=refused or [], changes={}, place="events", words=_EVENT_WORDS)
     messages, places = decoded.messages, decoded.indexes
     assert places is not None
-    contexts: dict[Any, tuple[Raw, str | None]] = {}
     for number, event in enumerate(events):
         distinct = event.distinct_id or ""
         if not distinct or event.wrong or event.cookieless or distinct.startswith(RESERVED):
@@ -315,14 +350,6 @@ def _understood(events: list[Event], indexes: list[int] | None = None, refused: 
             continue
         properties = event.properties
         said = _known.decode(properties) if properties else _Known()
-        key = (event.session_id, *_values(said))
-        try:
-            about = contexts.get(key)
-        except TypeError:
-            about = _context(event.session_id, said)
-        else:
-            if about is None:
-                about = contexts[key] = _context(event.session_id, said)
         kind = event.kind
         call = "track"
         if kind == "page_view" and type(said.url) is str:
@@ -337,7 +364,8 @@ def _understood(events: list[Event], indexes: list[int] | None = None, refused: 
         message.event = message.name = kind
         message.timestamp = event.occur_time
         message.properties = properties
-        message.context, message.channel = about
+        message.context = Raw(_context(event.session_id, said))
+        message.channel = _CHANNELS.get(said.platform) if type(said.platform) is str else None
         messages.append(message)
         places.append(number if indexes is None else indexes[number])
     return decoded
@@ -376,20 +404,36 @@ def _wrong(code: int) -> Refusal:
     return Refusal(name, f"{words}.")
 
 
-def _context(session_id: str | None, said: _Known) -> tuple[Raw, str | None]:
-    """What Pug says of where it happened, in Segment's words; and the channel."""
-    found: dict[str, object] = {}
-    for group, names in _GROUPS:
-        some = {name: value for name, theirs in names if (value := getattr(said, theirs)) is not None}
-        if some:
-            found[group] = some
-    page = found.get("page")
-    if isinstance(page, dict) and isinstance(said.url, str):
-        page.setdefault("path", _path(said.url))
-    plain = {"locale": said.locale, "timezone": said.timezone, "sessionId": session_id or None}
-    found |= {name: value for name, value in plain.items() if value is not None}
-    channel = _CHANNELS.get(said.platform) if isinstance(said.platform, str) else None
-    return Raw(_encode(found)), channel
+def _context(session_id: str | None, said: _Known) -> bytes:
+    """What Pug says of where it happened, in Segment's words. cost  1.5 µs"""
+    found = _Context(locale=said.locale, timezone=said.timezone, sessionId=session_id or None)
+    path = said.pathname
+    if path is None and type(said.url) is str:
+        path = _path(said.url)
+    if (page := _Page(said.url, path, said.pageTitle, said.referrer)) != _NO_PAGE:
+        found.page = page
+    if said.lib is not None or said.sdkVersion is not None:
+        found.library = _Named(said.lib, said.sdkVersion)
+    if said.screenWidth is not None or said.screenHeight is not None:
+        found.screen = _Screen(said.screenWidth, said.screenHeight)
+    if said.browser is not None or said.browserVersion is not None:
+        found.browser = _Named(said.browser, said.browserVersion)
+    if said.os is not None or said.osVersion is not None:
+        found.os = _Named(said.os, said.osVersion)
+    if (device := _Device(said.device, said.deviceModel, said.deviceManufacturer)) != _NO_DEVICE:
+        found.device = device
+    if (app := _App(said.appName, said.appPackage, said.appVersion, said.appBuild)) != _NO_APP:
+        found.app = app
+    campaign = _Campaign(said.utmSource, said.utmMedium, said.utmCampaign, said.utmTerm, said.utmContent)
+    if campaign != _NO_CAMPAIGN:
+        found.campaign = campaign
+    return _encode(found)
+
+
+_NO_PAGE: Final = _Page()
+_NO_DEVICE: Final = _Device()
+_NO_APP: Final = _App()
+_NO_CAMPAIGN: Final = _Campaign()
 
 
 def _path(url: str) -> str:

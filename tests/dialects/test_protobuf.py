@@ -1,4 +1,4 @@
-"""native/protobuf beside its plain twin: valid, damaged and random bytes say the same to both, or are as wrong to both."""
+"""native/protobuf beside its plain twin: valid, damaged and random bytes say the same to both, or are as wrong."""
 
 from __future__ import annotations
 
