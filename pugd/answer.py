@@ -31,7 +31,7 @@ from pugd.errors import (
 )
 from pugd.limits import Limits, refusing
 from pugd.model import person_text
-from pugd.query import links, people, timeline, times
+from pugd.query import links, people, schema, timeline, times
 from pugd.query.person import Located, located, locating
 from pugd.query.sql import Plan, Sql
 from pugd.query.timeline import Row
@@ -62,6 +62,7 @@ from pugd.question import (
     UnlinkAnswer,
 )
 from pugd.refusals import UNKNOWN, Found
+from pugd.schema import Schema, SchemaAnswer
 
 READ_SETTINGS: dict[str, int | str] = {
     "readonly": 2,
@@ -207,6 +208,10 @@ class Answer:
         following = str(found.next) if found.next is not None else None
         return RefusedEventsAnswer(listed, found.counts, following, times.text(self.clock()))
 
+    async def schema(self, question: Schema, *, stale: bool = False) -> SchemaAnswer:
+        """raises StoreUnavailableError, StoreError, TooCostlyError"""
+        return await self.counted(self._schema, question, stale)
+
     async def explain(self, question: Explain) -> ExplainAnswer:
         """raises IdentityError (unknown_id, not_linked), CollectorAwayError, StoreUnavailableError, StoreError"""
         # The collector first: what it names is flushed then, and the store catches up with that.
@@ -328,6 +333,29 @@ class Answer:
         page, following = links.shape_refusals(question, found)
         counts = links.shape_refused(await self.run(links.plan_refused(question.project, actors)))
         return RefusalsAnswer(page, counts, following, asked_at, stored_until)
+
+    async def _schema(self, question: Schema, asked_at: str, stored_until: str | None) -> SchemaAnswer:
+        project, event = question.project, question.event
+        if event is None:
+            events, events_count = schema.shape_events(await self.run(schema.plan_events(question)))
+            traits, traits_count = schema.shape_traits(await self.run(schema.plan_traits(question)))
+            sample = await self.run(schema.plan_sample(project, None, sum(one.count for one in events)))
+            return SchemaAnswer(
+                asked_at, events=events, events_count=events_count, traits=traits, traits_count=traits_count,
+                context=schema.shape_context(question, (context for _, context in sample)), sampled=len(sample),
+                stored_until=stored_until,
+            )  # fmt: skip
+        ((types, count),) = await self.run(schema.plan_paths(project, event))
+        often = await self.run(schema.plan_often(project, event, count))
+        sample = await self.run(schema.plan_sample(project, event, count))
+        properties, properties_count = schema.shape_properties(
+            question, types, often, schema.samples_of(properties for properties, _ in sample)
+        )
+        return SchemaAnswer(
+            asked_at, properties=properties, properties_count=properties_count,
+            context=schema.shape_context(question, (context for _, context in sample)),
+            counted=next((row[1] for row in often if row[0] == ""), 0), sampled=len(sample), stored_until=stored_until,
+        )  # fmt: skip
 
     # -- what the collector knows, and what only it can do -------------------------------------------------------------
 

@@ -26,6 +26,7 @@ VOCABULARY = {
     "config",
     "data",
     "limits",
+    "schema",
     "quarantine",
     "logs",
     "service",

@@ -29,6 +29,7 @@ from pugd.question import (
     Unlink,
     UnlinkAnswer,
 )
+from pugd.schema import Schema, SchemaAnswer
 
 
 class Asker(Protocol):
@@ -46,6 +47,8 @@ class Asker(Protocol):
     async def refusals(self, question: Refusals, *, stale: bool = False) -> RefusalsAnswer: ...
 
     async def refused_events(self, question: RefusedEvents) -> RefusedEventsAnswer: ...
+
+    async def schema(self, question: Schema, *, stale: bool = False) -> SchemaAnswer: ...
 
     async def explain(self, question: Explain) -> ExplainAnswer: ...
 

@@ -21,6 +21,7 @@ from pugd.journeys import AnyJourneyAnswer
 from pugd.kept import NOT_KEPT, KeptError
 from pugd.model import Project
 from pugd.question import AnyAnswer, IdentityError, OnePerson, QuestionError, UnknownPersonError
+from pugd.schema import SchemaAnswer
 from pugd.web import parameters
 from pugd.web.access import Access, Asker, Crowd
 from pugd.web.login import ElsewhereError, NotAllowedError, asking
@@ -89,6 +90,11 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
     async def merge(request: Request, project: Project) -> AnyAnswer:
         return await asker.merge(parameters.merge(project, await json_body(request)))
 
+    async def schema(request: Request, project: Project) -> SchemaAnswer:
+        said = parameters.given(request.query_params, parameters.SCHEMA)
+        question = parameters.schema(project, said)
+        return await unless_gone(request, lambda: asker.schema(question, stale=parameters.stale(said)))
+
     async def ask_people(request: Request, project: Project) -> AnyAnswer:
         stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
         asked = parameters.asked(await json_body(request), AskPeople)
@@ -118,6 +124,7 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
         Route("/v1/refusals", answered(refused_events)),
         Route("/v1/identity/explain", answered(explain)),
         Route("/v1/identity/refusals", answered(refusals)),
+        Route("/v1/schema", answered(schema)),
         Route("/v1/identity/unlink", answered(unlink), methods=["POST"]),
         Route("/v1/identity/merge", answered(merge), methods=["POST"]),
         Route("/v1/ask/people", answered(ask_people), methods=["POST"]),

@@ -34,6 +34,7 @@ from pugd.question import (
     UnknownPersonError,
     Unlink,
 )
+from pugd.schema import Schema
 
 SEARCH_LENGTH_MAX = 1_000
 ID_BYTES_MAX = 512
@@ -49,6 +50,7 @@ TIMELINE = (
     "order", "limit", "cursor", "search", "event", "from", "to", "types", "around", "before", "as_of", "stale",
 )  # fmt: skip
 ASK = ("stale",)
+SCHEMA = ("event", "prefix", "limit", "stale")
 ANSWER_PEOPLE = ("limit", "cursor", "stale")
 EXPLAIN = ("a", "b")
 REFUSALS = ("distinct_id", "limit", "cursor", "stale")
@@ -148,6 +150,10 @@ def refused_events(project: Project, said: Mapping[str, str], *, unknown: bool =
     return RefusedEvents(
         project=project.id, code=said.get("code", ""), limit=limit(said), cursor=said.get("cursor"), unknown=unknown
     )
+
+
+def schema(project: Project, said: Mapping[str, str]) -> Schema:
+    return Schema(project=project.id, event=said.get("event"), prefix=_search(said, "prefix"), limit=limit(said))
 
 
 def explain(project: Project, said: Mapping[str, str]) -> Explain:
@@ -282,10 +288,10 @@ def zone(project: Project) -> ZoneInfo:
     return times.zone(project.time_zone)
 
 
-def _search(said: Mapping[str, str]) -> str:
-    found = said.get("search", "")
+def _search(said: Mapping[str, str], name: str = "search") -> str:
+    found = said.get(name, "")
     if len(found) > SEARCH_LENGTH_MAX:
-        raise QuestionError("invalid_parameter", f"search: at most {SEARCH_LENGTH_MAX} characters.", "search")
+        raise QuestionError("invalid_parameter", f"{name}: at most {SEARCH_LENGTH_MAX} characters.", name)
     return found
 
 
