@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pugd.control.shelf import Shelf
 from pugd.errors import ControlError
-from pugd.web import api, kept, metrics, tables
+from pugd.web import api, kept, metrics, openapi, tables
 from pugd.web.access import Access, Asker, Crowd, Exporter, Health
 from pugd.web.pages import Pages
 from pugd.web.turns import AT_ONCE, Turns
@@ -73,6 +73,9 @@ def console(
     async def measured(_: Request) -> Response:
         return Response(metrics.rendered(await statistics()), media_type=metrics.CONTENT_TYPE)
 
+    async def described(_: Request) -> Response:
+        return Response(openapi.document(), media_type=openapi.JSON)
+
     async def wrong(request: Request, error: Exception) -> Response:
         """A path that is none, or a method that it does not take."""
         assert isinstance(error, HTTPException)
@@ -111,6 +114,7 @@ def console(
             *api.routes(asker, access, crowd),
             *kept.routes(access, crowd, shelf),
             *tables.routes(access, exporter),
+            Route("/v1/openapi.json", described),
             *pages.routes(),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ],

@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from pugd.ask import AskPeople, Condition
+from pugd.ask import AskPeople, Breakdown, Condition, Did, Exclusion, Selection, Series
 from pugd.control.shelf import Shelf
 from pugd.errors import ControlError
 from pugd.kept import PREVIEW
@@ -42,7 +42,7 @@ from pugd.question import (
     TraitsEntry,
     UnknownPersonError,
 )
-from pugd.web import login, parameters
+from pugd.web import login, openapi, parameters
 from pugd.web.access import Access, Asker, Crowd
 from pugd.web.api import body, explained
 from pugd.web.login import NotAllowedError, asking
@@ -141,6 +141,7 @@ class Pages:
             Route("/refusals", self._page(self._refusals)),
             Route("/segments", self._page(self._segments)),
             Route("/segments/{name}", self._page(self._segment)),
+            Route("/docs", self._docs),
             Route("/login", self._login),
             Route("/logout", self._log_out, methods=["POST"]),
         ]
@@ -163,6 +164,13 @@ class Pages:
             title=title or titles.get(status, "Something failed"),
             message=message,
             project=project,
+        )
+
+    async def _docs(self, _: Request) -> Response:
+        """The API, for people: what openapi.json says of questions."""
+        parts = (Condition, Did, Selection, Series, Exclusion, Breakdown)
+        return self._render(
+            "docs.html", project=None, calls=openapi.CALLS, fields=openapi.fields, curl=openapi.curl, parts=parts
         )
 
     def _render(self, template: str, status: int = 200, **values: Any) -> Response:
