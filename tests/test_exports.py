@@ -16,7 +16,7 @@ from histories import History
 from hypothesis import Phase, given, settings
 from test_everyone import BEGAN, DAY, NOW, asking, by_hand, numbered, tokens
 
-from pugd import ask
+from pugd import ask, tables
 from pugd.everyone import Everyone
 from pugd.exports import Exports
 from pugd.model import Project
@@ -181,6 +181,12 @@ async def test_events_are_those_that_count(random):
                 assert json.loads(row["properties"]) == json.loads(event["properties"])
                 for name in ("event", "user_id", "anonymous_id", "session_id", "path", "platform"):
                     assert row[name] == event[name]
+
+
+def test_every_column_of_events_that_says_what_happened_is_exported():
+    stored_ = {column.name for column in tables.EVENTS.columns}
+    ours = {"project", "actor", "cookieless", "properties_text", "collector", "epoch", "position"}
+    assert set(export.EVENT_COLUMNS) - {"person"} == stored_ - ours
 
 
 HOSTILE = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "\tx", "\rx", "a,b", 'q"q', "n\nn", "'x", "\\N", "ü", "\0"]

@@ -15,16 +15,13 @@ from pugd.query import people, traits
 from pugd.query.person import mapping, rows
 from pugd.query.reading import Reading
 from pugd.query.sql import Sql, all_of, bound, joined, named, sql
-from pugd.query.values import of_json
+from pugd.query.values import FIELDS, of_json
 
 PERSON_COLUMNS = ("person", "user_id", "user_ids", "ids", "first_seen", "last_seen", "events")
 TRAITS = "traits"
 """The column of all traits; one trait's is `traits.` and its key."""
 
-EVENT_TEXTS = (
-    "time_note", "call", "event", "event_id", "user_id", "anonymous_id", "session_id", "transport", "platform",
-    "library", "url", "path", "title", "referrer", "locale", "user_agent", "app_version",
-)  # fmt: skip
+EVENT_TEXTS = ("time_note", "call", *FIELDS)
 EVENT_COLUMNS = (
     "person", "occurred_at", "received_at", "original_at", *EVENT_TEXTS, "bot", "properties", "context",
 )  # fmt: skip

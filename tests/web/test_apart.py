@@ -112,7 +112,6 @@ ODD: tuple[Asked, ...] = (
 )  # fmt: skip
 WRONG: tuple[Asked, ...] = (
     lambda text: ("/v1/ask/people", {"where": {"field": text}}),
-    lambda text: ("/v1/ask/people", {"where": {"segment": text}}),
     lambda text: ("/v1/ask/people", {"where": {"property": "a", "op": text, "value": text}}),
     lambda text: ("/v1/ask/people", {"token": text}),
     lambda text: ("/v1/ask/people", {text: text}),
