@@ -271,7 +271,7 @@ def _operation(call: Call, schema_of: dict[Any, Any]) -> dict[str, Any]:
         for name in call.query
     ]
     if not _answers(call):
-        content = {
+        content: dict[str, Any] = {
             type_: {"schema": {"type": "string", "format": "binary"}}
             for type_ in ("text/csv", "application/jsonl", "application/vnd.apache.parquet")
         }
