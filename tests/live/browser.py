@@ -109,6 +109,10 @@ class Browser:
         return str(self.run("location.pathname + location.search"))
 
 
+AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
+"""A person's: what calls itself headless is a bot, and its events are on no timeline."""
+
+
 @contextmanager
 def browser(directory: Path) -> Iterator[Browser]:
     """A browser with an empty profile."""
@@ -118,6 +122,7 @@ def browser(directory: Path) -> Iterator[Browser]:
     options = [
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
         *("--disable-background-networking", "--remote-debugging-pipe", f"--user-data-dir={directory}"),
+        f"--user-agent={AGENT}",
     ]
     process = subprocess.Popen(
         [sys.executable, "-c", _START, str(theirs_in), str(theirs_out), PATH, *options],

@@ -27,7 +27,8 @@ FAULTS = ("later", "", "reset-before", "", "reset-after", "", "slow", "half", ""
 """Never two for one request, so that the shortest patience (3 tries) is not worn out."""
 
 TOLD = {"rudder-node": ["stream has been aborted"]}
-"""An answer that breaks off is no answer to it, and no reason to send again; the collector had taken the batch."""
+"""What may be told of the faults, by which of its requests met which. An answer that breaks off is no answer to it, and
+no reason to send again; the collector had taken the batch."""
 
 FILLERS = 60
 VIEWED = {
@@ -99,7 +100,7 @@ def runs(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
 def test_one_timeline_as_it_was_told(daemon: Daemon, runs: dict[str, Future[Run]], name: str, faulty: str) -> None:
     run = runs[name + faulty].result()
     tag = run.tag
-    assert run.said["errors"] == (TOLD.get(name, []) if faulty else [])
+    assert set(run.said["errors"]) <= set(TOLD.get(name, []) if faulty else [])
     if faulty:
         assert all(run.met[fault] for fault in FAULTS), run.met
 
