@@ -94,6 +94,8 @@ CALLS = (
     _get("/v1/people/{person}", "One person.", question.PersonAnswer, parameters.PERSON),
     _get("/v1/people/{person}/timeline", "One person's timeline.", question.TimelineAnswer, parameters.TIMELINE,
          "order=asc"),
+    _get("/v1/people/{person}/segments", "Which segments somebody is in, and since when.", kept.MembershipsAnswer,
+         parameters.ASK),
     _get("/v1/timeline", "One timeline, by any of the person's ids.", question.TimelineAnswer,
          ("distinct_id", *parameters.TIMELINE), "distinct_id=user_1", "distinct_id"),
     _get("/v1/refusals", "Which events were refused lately, and why.", question.RefusedEventsAnswer,
