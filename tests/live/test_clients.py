@@ -65,7 +65,7 @@ def test_the_readme_has_lines_to_paste() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_documented_curl_lines_work(daemon: Daemon, page: Path) -> None:
+def test_documented_curl_lines_work(daemon: Daemon, page: Path, tmp_path: Path) -> None:
     for line in curl_lines(page):
         command = line.replace("127.0.0.1:7080", f"127.0.0.1:{daemon.port}").replace(
             "localhost:7080", f"localhost:{daemon.port}"
@@ -77,6 +77,7 @@ def test_documented_curl_lines_work(daemon: Daemon, page: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
+            cwd=tmp_path,  # some lines save what they get
             env={"PATH": "/usr/bin:/bin", "WRITE_KEY": WRITE_KEY, "READ_KEY": READ_KEY},
         )
         assert answer.returncode == 0, (line, answer.stdout, answer.stderr)

@@ -509,7 +509,9 @@ def test_a_page_view_is_what_a_person_would_call_one(daemon: Daemon, site: Site,
     do("history.pushState({}, '', '/b?page=2')")
     do("history.pushState({}, '', '/gone'); history.replaceState({}, '', '/c')")
     do("location.hash = '#/route'")
-    do("history.back()")
+    window.run("history.back()")
+    wait(lambda: window.run("location.hash") == "")
+    do("0")
     do("history.replaceState({}, '', '/d')")
     assert paths(daemon, window) == ["/a", "/b?page=2", "/c", "/c#/route", "/c", "/d"]
     # A view that waits for its title is its own visitor's and comes before what is said after it.
