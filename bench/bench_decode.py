@@ -73,13 +73,14 @@ class PosthogBody(msgspec.Struct, gc=False):
     batch: list[posthog.Event]
 
 
-def short(body: bytes) -> Callable[[], None]:
-    plain = Plain(enriched)
+def short(body: bytes, user_agent: str = "") -> Callable[[], None]:
+    plain = Plain(enriched, segment.FORMS)
     actors = array("Q", range(1, 101))
 
     def turn() -> None:
         plain.reset()
-        assert plain.add(body, False, 1, NOW) == 100
+        assert plain.add(segment.FORMS[0], body, NOW, user_agent=user_agent) == 100
+        plain.own(100, 1)
         plain.rows(actors, [], [])
 
     return turn
@@ -118,7 +119,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=300)
     turns = parser.parse_args().turns
     ours, theirs = segment_body(), posthog_body()
-    segments = {"short way": short(ours), "long way": long(segment.decode, ours, "batch")}
+    segments = {
+        "short way": short(ours),
+        "browser": short(ours, AGENT),
+        "long way": long(segment.decode, ours, "batch"),
+    }
     posthogs = {"long way": long(posthog.decode, theirs, "capture")}
     for name, body, bare, ways in (
         ("Segment", ours, msgspec.json.Decoder(Body), segments),

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "plain.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "memory.h"
@@ -9,15 +10,25 @@
 enum {
     NAME_MAX_BYTES = 512,
     ID_MAX_BYTES = 128,
+    KEY_MAX_BYTES = 512,
     SLOTS = 16384, /* four times the contexts kept: short probes */
     CONTEXTS_MAX = 4096,
     CONTEXT_MAX_BYTES = 4096,
+    AGENT_MAX_BYTES = 1024,
+    FORMS_MAX = 8,
+    MEMBERS_MAX = 120,  /* that a form may name; below 255, since a slot is a byte */
+    MEMBER_SLOTS = 512, /* a power of two */
+    MEMBER_MAX_BYTES = 40,
+    MARKER_MAX_BYTES = 40,
     KIND_EVENT = 1,
     KIND_OLD_EVENT = 5,
 };
 #define CONTEXTS_BYTES_MAX ((size_t)16 << 20)
 #define SKEW_DEAD_BAND_MS 60000
 #define FUTURE_MAX_MS 86400000
+#define TIME_MAX_MS 9000000000000
+#define SECONDS_BELOW 100000000000
+#define AGE_MAX_MS ((int64_t)366 * 86400000)
 
 struct buffer {
     uint8_t *bytes;
@@ -26,8 +37,24 @@ struct buffer {
 
 struct context {
     uint64_t hash;
-    uint8_t *bytes; /* the context, its middle, its tail, one after another; owned */
-    uint32_t length, middle_length, tail_length;
+    uint8_t *bytes; /* the context, its user agent, its middle, its start, one after another; owned */
+    uint32_t length, agent_length, middle_length, start_length;
+    uint8_t variant;
+};
+
+/* A member that a form names. */
+struct member {
+    uint8_t name[MEMBER_MAX_BYTES];
+    uint8_t length, level, role;
+};
+
+struct form {
+    uint32_t kind, flags;
+    uint8_t marker[MARKER_MAX_BYTES];
+    uint32_t marker_length;
+    uint32_t count;
+    uint8_t slots[MEMBER_SLOTS]; /* index of a member + 1; 0 empty */
+    struct member members[MEMBERS_MAX];
 };
 
 struct pugd_plain {
@@ -37,6 +64,12 @@ struct pugd_plain {
     size_t count, room;
     size_t looked; /* events before this have their context */
     struct buffer keys, ids, rows;
+    struct buffer said; /* what is put together of contexts that lie among properties */
+    struct form *forms;
+    uint32_t forms_count;
+    const uint8_t *key; /* that the last body named */
+    uint32_t key_length;
+    int shape;
     uint32_t slots[SLOTS]; /* index of a context + 1; 0 empty */
     struct context *contexts;
     uint32_t contexts_count;
@@ -62,8 +95,9 @@ struct pugd_plain *pugd_plain_new(uint32_t fields, uint64_t seed)
     struct pugd_plain *p = pugd_calloc(1, sizeof *p);
     if (!p) return NULL;
     p->contexts = pugd_calloc(CONTEXTS_MAX, sizeof *p->contexts);
-    if (!p->contexts) {
-        pugd_free(p);
+    p->forms = pugd_calloc(FORMS_MAX, sizeof *p->forms);
+    if (!p->contexts || !p->forms) {
+        pugd_plain_free(p);
         return NULL;
     }
     p->fields = fields;
@@ -88,13 +122,15 @@ void pugd_plain_free(struct pugd_plain *p)
     pugd_free(p->keys.bytes);
     pugd_free(p->ids.bytes);
     pugd_free(p->rows.bytes);
+    pugd_free(p->said.bytes);
+    pugd_free(p->forms);
     pugd_free(p);
 }
 
 void pugd_plain_reset(struct pugd_plain *p)
 {
     p->count = p->looked = 0;
-    p->keys.length = p->ids.length = 0;
+    p->said.length = 0;
     /* Only here, where no event refers to one. A quarter free, so that a group of bodies finds room. */
     if (p->contexts_count > CONTEXTS_MAX / 4 * 3 || p->contexts_bytes > CONTEXTS_BYTES_MAX) forget_contexts(p);
 }
@@ -228,11 +264,6 @@ static int take_value(struct text *t, const uint8_t **value, size_t *length)
     return 0;
 }
 
-static int is(const struct string *s, const char *word)
-{
-    return s->length == strlen(word) && memcmp(s->at, word, s->length) == 0;
-}
-
 static int is_null(const uint8_t *value, size_t length) { return length == 4 && memcmp(value, "null", 4) == 0; }
 
 /* A string without escapes of `least` to `most` bytes, or null where `least` is 0; else -1. */
@@ -289,18 +320,83 @@ static int64_t time_of(const uint8_t *s, uint32_t length)
     return ((since * 24 + hour) * 60 + minute) * 60000 + (int64_t)second * 1000 + ms;
 }
 
-/* A sentAt that changes nothing: null, or within the dead band. */
-static int take_sent_at(struct text *t, int64_t received_at, int *given)
+/* A time as a number of seconds or milliseconds, in ms; -1 where it is written otherwise, or too late to be meant. */
+static int64_t time_of_number(const uint8_t *at, size_t length)
 {
-    const uint8_t *s;
-    uint32_t length;
-    if (take_text(t, 0, 64, &s, &length)) return -1;
-    *given = s != NULL;
-    if (!s) return 0;
-    int64_t sent = time_of(s, length);
-    if (sent < 0) return -1;
-    int64_t behind = received_at - sent;
-    return behind > SKEW_DEAD_BAND_MS || behind < -SKEW_DEAD_BAND_MS ? -1 : 0;
+    char digits[32];
+    size_t whole = 0, n = 0;
+    while (whole < length && at[whole] >= '0' && at[whole] <= '9') whole++;
+    if (!whole || whole > 15) return -1;
+    if (whole == length) {
+        int64_t value = 0;
+        for (size_t i = 0; i < length; i++) value = value * 10 + (at[i] - '0');
+        return value > TIME_MAX_MS ? -1 : value < SECONDS_BELOW ? value * 1000 : value;
+    }
+    if (at[whole] != '.' || length >= sizeof digits) return -1;
+    for (; n < length; n++) {
+        if (n != whole && (at[n] < '0' || at[n] > '9')) return -1;
+        digits[n] = (char)at[n];
+    }
+    digits[n] = 0;
+    char *end;
+    double value = strtod(digits, &end); /* which stops at the point in a locale that has a comma there */
+    if (end != digits + n || !(value <= (double)TIME_MAX_MS)) return -1;
+    return (int64_t)(value < (double)SECONDS_BELOW ? value * 1000.0 : value);
+}
+
+/* ---- forms ------------------------------------------------------------------------------------------------------- */
+
+static uint32_t slot_of(uint32_t level, const uint8_t *name, uint32_t length)
+{
+    uint64_t head = 0, tail = 0;
+    if (length >= 8) {
+        memcpy(&head, name, 8);
+        memcpy(&tail, name + length - 8, 8);
+    } else {
+        for (uint32_t i = 0; i < length; i++) head = head << 8 | name[i];
+    }
+    uint64_t h = (head ^ (uint64_t)length << 56 ^ level) * 0x9e3779b97f4a7c15u;
+    h = (h ^ h >> 29 ^ tail) * 0xd6e8feb86659fd93u;
+    return (uint32_t)(h >> 32) & (MEMBER_SLOTS - 1);
+}
+
+/* The role of a name at a level; 0 for one that the form does not name. */
+static int role_of(const struct form *f, uint32_t level, const uint8_t *name, uint32_t length)
+{
+    if (length > MEMBER_MAX_BYTES) return 0;
+    for (uint32_t slot = slot_of(level, name, length); f->slots[slot]; slot = (slot + 1) & (MEMBER_SLOTS - 1)) {
+        const struct member *m = &f->members[f->slots[slot] - 1];
+        if (m->length == length && m->level == level && memcmp(m->name, name, length) == 0) return m->role;
+    }
+    return 0;
+}
+
+int pugd_plain_form(struct pugd_plain *p, uint32_t kind, uint32_t flags, const uint8_t *marker, uint32_t length)
+{
+    if (p->forms_count == FORMS_MAX || length > MARKER_MAX_BYTES || kind > 31) return -1;
+    struct form *f = &p->forms[p->forms_count];
+    f->kind = kind;
+    f->flags = flags;
+    if (length) memcpy(f->marker, marker, length);
+    f->marker_length = length;
+    return (int)p->forms_count++;
+}
+
+int pugd_plain_member(struct pugd_plain *p, uint32_t form, uint32_t level, const uint8_t *name, uint32_t length,
+                      uint32_t role)
+{
+    if (form >= p->forms_count || !length || length > MEMBER_MAX_BYTES || !role || role > 0xff || level > 0xff) return -1;
+    struct form *f = &p->forms[form];
+    if (f->count == MEMBERS_MAX || role_of(f, level, name, length)) return -1;
+    struct member *m = &f->members[f->count++];
+    memcpy(m->name, name, length);
+    m->length = (uint8_t)length;
+    m->level = (uint8_t)level;
+    m->role = (uint8_t)role;
+    uint32_t slot = slot_of(level, name, length);
+    while (f->slots[slot]) slot = (slot + 1) & (MEMBER_SLOTS - 1);
+    f->slots[slot] = (uint8_t)f->count;
+    return 0;
 }
 
 /* ---- contexts ---------------------------------------------------------------------------------------------------- */
@@ -323,31 +419,48 @@ static uint64_t hash_of(uint64_t seed, const uint8_t *bytes, uint32_t length)
     return (uint64_t)wide ^ (uint64_t)(wide >> 64);
 }
 
-static uint32_t find_context(const struct pugd_plain *p, uint64_t hash, const uint8_t *bytes, uint32_t length)
+/* What an event says of where it happened; NULL: nothing. */
+static const uint8_t *context_of(const struct pugd_plain *p, const struct pugd_plain_event *e)
 {
-    for (uint32_t slot = hash & (SLOTS - 1);; slot = (slot + 1) & (SLOTS - 1)) {
+    return e->put_together ? p->said.bytes + e->said_at : e->context;
+}
+
+static uint32_t find_context(const struct pugd_plain *p, const struct pugd_plain_event *e)
+{
+    const uint8_t *bytes = context_of(p, e);
+    uint32_t length = e->context_length;
+    for (uint32_t slot = e->hash & (SLOTS - 1);; slot = (slot + 1) & (SLOTS - 1)) {
         uint32_t index = p->slots[slot];
         if (!index) return PUGD_PLAIN_UNKNOWN;
         const struct context *c = &p->contexts[index - 1];
-        if (c->hash == hash && c->length == length && (!length || memcmp(c->bytes, bytes, length) == 0)) return index - 1;
+        if (c->hash == e->hash && c->length == length && c->variant == e->variant && c->agent_length == e->agent_length &&
+            (!length || memcmp(c->bytes, bytes, length) == 0) &&
+            (!c->agent_length || memcmp(c->bytes + length, e->agent, c->agent_length) == 0))
+            return index - 1;
     }
 }
 
-int pugd_plain_learn(struct pugd_plain *p, const uint8_t *context, uint32_t length, const uint8_t *middle,
-                     uint32_t middle_length, const uint8_t *tail, uint32_t tail_length)
+int pugd_plain_learn(struct pugd_plain *p, size_t event, const uint8_t *middle, uint32_t middle_length,
+                     const uint8_t *start, uint32_t start_length)
 {
-    if (p->contexts_count == CONTEXTS_MAX) return -1;
-    uint64_t hash = hash_of(p->seed, context, length);
-    if (find_context(p, hash, context, length) != PUGD_PLAIN_UNKNOWN) return 0;
-    size_t bytes = (size_t)length + middle_length + tail_length;
-    uint8_t *copy = pugd_malloc(bytes ? bytes : 1);
+    if (p->contexts_count == CONTEXTS_MAX || event >= p->count) return -1;
+    const struct pugd_plain_event *e = &p->events[event];
+    if (find_context(p, e) != PUGD_PLAIN_UNKNOWN) return 0;
+    uint32_t length = e->context_length, agent_length = e->agent_length;
+    size_t bytes = (size_t)length + agent_length + middle_length + start_length;
+    uint8_t *copy = pugd_malloc(bytes ? bytes : 1), *at = copy;
     if (!copy) return -1;
-    if (length) memcpy(copy, context, length);
-    if (middle_length) memcpy(copy + length, middle, middle_length);
-    if (tail_length) memcpy(copy + length + middle_length, tail, tail_length);
-    p->contexts[p->contexts_count++] = (struct context){hash, copy, length, middle_length, tail_length};
+    if (length) memcpy(at, context_of(p, e), length);
+    at += length;
+    if (agent_length) memcpy(at, e->agent, agent_length);
+    at += agent_length;
+    if (middle_length) memcpy(at, middle, middle_length);
+    at += middle_length;
+    if (start_length) memcpy(at, start, start_length);
+    p->contexts[p->contexts_count++] =
+        (struct context){e->hash, copy, length, agent_length, middle_length, start_length, e->variant};
     p->contexts_bytes += bytes;
-    uint32_t slot = hash & (SLOTS - 1);
+    uint32_t slot = e->hash & (SLOTS - 1);
     while (p->slots[slot]) slot = (slot + 1) & (SLOTS - 1);
     p->slots[slot] = p->contexts_count;
     return 0;
@@ -357,7 +470,7 @@ int64_t pugd_plain_unknown(struct pugd_plain *p)
 {
     for (; p->looked < p->count; p->looked++) {
         struct pugd_plain_event *e = &p->events[p->looked];
-        if (e->known == PUGD_PLAIN_UNKNOWN) e->known = find_context(p, e->hash, e->context, e->context_length);
+        if (e->known == PUGD_PLAIN_UNKNOWN) e->known = find_context(p, e);
         if (e->known == PUGD_PLAIN_UNKNOWN) return (int64_t)p->looked;
     }
     return -1;
@@ -383,218 +496,405 @@ static int may_change_traits(const uint8_t *json, size_t length)
     return memchr(json, '\\', length) && memmem(json, length, "\"\\u0024", 7);
 }
 
-/* One message at '{'. returns 0 and an event, or -1: not plain */
-static int take_message(struct pugd_plain *p, struct text *t, int single, int64_t received_at, struct pugd_plain_event *e,
-                        int *sent)
+/* A body while it is read. */
+struct body {
+    const struct form *form;
+    int64_t received_at;
+    const uint8_t *agent, *place;
+    uint32_t agent_length, place_length;
+    uint64_t agent_hash;
+    int call;    /* that the path names; 0: events do */
+    int starved; /* no memory */
+};
+
+struct piece {
+    const uint8_t *at;
+    uint32_t length;
+};
+
+/* An event while it is read. */
+struct reading {
+    struct pugd_plain_event e;
+    struct piece event, name, id, id_else, user, anonymous, distinct, distinct_else, same;
+    int64_t time, time_else, age; /* ms; -1: none */
+    uint64_t met;                 /* a bit for each role */
+    int known, had;
+    int call;
+};
+
+static int take_event(struct pugd_plain *p, struct body *b, struct text *t);
+
+static int take_piece(struct text *t, uint32_t most, struct piece *piece)
 {
-    static const uint8_t nothing[] = "{}";
-    int typed = single;
-    *e = (struct pugd_plain_event){.properties = nothing, .properties_length = 2, .occurred_at = received_at,
-                                   .received_at = received_at, .known = PUGD_PLAIN_UNKNOWN};
-    t->at++;
-    if (next(t) == '}') return -1;
-    for (;;) {
-        struct string key;
-        const uint8_t *value;
-        size_t length;
-        if (next(t) != '"' || take_string(t, &key) || !key.plain || next(t) != ':') return -1;
-        t->at++;
-        switch (key.length) {
-        case 4:
-            if (is(&key, "type")) {
-                uint32_t n;
-                if (take_text(t, 0, 64, &value, &n)) return -1;
-                if (!single) {
-                    if (n != 5 || memcmp(value, "track", 5)) return -1;
-                    typed = 1;
-                }
-                goto taken;
-            }
-            if (is(&key, "name")) return -1;
-            break;
-        case 5:
-            if (is(&key, "event")) {
-                if (take_text(t, 1, NAME_MAX_BYTES, &e->event, &e->event_length)) return -1;
-                goto taken;
-            }
-            break;
-        case 6:
-            if (is(&key, "userId")) {
-                if (take_text(t, 0, ID_MAX_BYTES, &e->user, &e->user_length)) return -1;
-                goto taken;
-            }
-            if (is(&key, "sentAt")) {
-                if (take_sent_at(t, received_at, sent)) return -1;
-                goto taken;
-            }
-            if (is(&key, "traits")) return -1;
-            break;
-        case 7:
-            if (is(&key, "context")) {
-                if (take_value(t, &value, &length)) return -1;
-                if (value[0] != '{' && !is_null(value, length)) return -1;
-                if (length > CONTEXT_MAX_BYTES) return -1;
-                e->context = value;
-                e->context_length = (uint32_t)length;
-                goto taken;
-            }
-            if (is(&key, "channel") || is(&key, "groupId")) return -1;
-            break;
-        case 8:
-            if (is(&key, "writeKey")) {
-                uint32_t n;
-                if (take_text(t, 0, UINT32_MAX, &value, &n)) return -1;
-                goto taken;
-            }
-            if (is(&key, "category")) return -1;
-            break;
-        case 9:
-            if (is(&key, "messageId")) {
-                if (take_text(t, 1, NAME_MAX_BYTES, &e->event_id, &e->event_id_length)) return -1;
-                goto taken;
-            }
-            if (is(&key, "timestamp")) {
-                uint32_t n;
-                if (take_text(t, 0, 64, &value, &n)) return -1;
-                if (value) {
-                    e->occurred_at = time_of(value, n);
-                    if (e->occurred_at < 0 || e->occurred_at > received_at + FUTURE_MAX_MS) return -1;
-                }
-                goto taken;
-            }
-            break;
-        case 10:
-            if (is(&key, "properties")) {
-                if (take_value(t, &value, &length) || length > UINT32_MAX) return -1;
-                if (value[0] == '{') {
-                    if (memmem(value, length, "ip\"", 3) || may_change_traits(value, length)) return -1;
-                    e->properties = value;
-                    e->properties_length = (uint32_t)length;
-                } else if (!is_null(value, length)) {
-                    return -1;
-                }
-                goto taken;
-            }
-            if (is(&key, "previousId")) return -1;
-            break;
-        case 11:
-            if (is(&key, "anonymousId")) {
-                if (take_text(t, 0, ID_MAX_BYTES, &e->anonymous, &e->anonymous_length)) return -1;
-                goto taken;
-            }
-            break;
-        case 17:
-            if (is(&key, "originalTimestamp")) return -1;
-            break;
-        default:
-            break;
-        }
-        if (take_value(t, &value, &length)) return -1;
-    taken:;
-        uint8_t c = next(t);
-        t->at++;
-        if (c == '}') break;
-        if (c != ',') return -1;
+    return take_text(t, 0, most, &piece->at, &piece->length);
+}
+
+static int same(struct piece a, struct piece b)
+{
+    return a.length == b.length && (!a.length || !memcmp(a.at, b.at, a.length));
+}
+
+static int holds(const uint8_t *bytes, size_t length, const uint8_t *what, size_t what_length)
+{
+    return length && memmem(bytes, length, what, what_length) != NULL;
+}
+
+/* A time: -1 in `ms` where it is null. */
+static int take_time(struct text *t, int numbers, int64_t *ms)
+{
+    const uint8_t *value;
+    size_t length;
+    *ms = -1;
+    if (next(t) == '"') {
+        uint32_t n;
+        if (take_text(t, 1, 64, &value, &n)) return -1;
+        *ms = time_of(value, n);
+        return *ms < 0 ? -1 : 0;
     }
-    if (!typed || !e->event_length || !e->event_id_length || !(e->user_length || e->anonymous_length)) return -1;
-    e->hash = hash_of(p->seed, e->context, e->context_length);
-    e->known = find_context(p, e->hash, e->context, e->context_length);
+    if (take_value(t, &value, &length)) return -1;
+    if (is_null(value, length)) return 0;
+    if (!numbers) return -1;
+    *ms = time_of_number(value, length);
+    return *ms < 0 ? -1 : 0;
+}
+
+/* The key that opens a project: of several in a body all must be the same. */
+static int take_key(struct pugd_plain *p, struct text *t, struct piece *key)
+{
+    if (take_piece(t, KEY_MAX_BYTES, key)) return -1;
+    if (!key->at) return 0;
+    if (!key->length) return -1;
+    if (p->key && !same(*key, (struct piece){p->key, p->key_length})) return -1;
+    p->key = key->at;
+    p->key_length = key->length;
     return 0;
 }
 
-/* returns 0, -1 without memory */
-static int keep(struct pugd_plain *p, struct pugd_plain_event *e, uint32_t project)
+/* Put a member to what the event says of where it happened. */
+static int put_together(struct pugd_plain *p, struct body *b, struct reading *r, const struct string *key,
+                        const uint8_t *value, size_t length)
 {
+    size_t had = p->said.length - r->e.said_at;
+    if (had + key->length + length + 5 > CONTEXT_MAX_BYTES) return -1;
+    if (reserve(&p->said, key->length + length + 5)) {
+        b->starved = 1;
+        return -1;
+    }
+    uint8_t *at = p->said.bytes + p->said.length;
+    *at++ = had ? ',' : '{';
+    *at++ = '"';
+    memcpy(at, key->at, key->length);
+    at += key->length;
+    *at++ = '"';
+    *at++ = ':';
+    memcpy(at, value, length);
+    p->said.length = (size_t)(at + length - p->said.bytes);
+    return 0;
+}
+
+/* Leave the member that names the key out of the properties: with the comma behind it, or, as the last, before it. */
+static int cut_token(struct reading *r, const struct string *key, const struct text *t)
+{
+    const uint8_t *begin = key->at - 1, *end = t->at;
+    if (key->at[key->length + 1] != ':' || key->at[key->length + 2] != '"' || end >= t->end) return -1;
+    if (*end == ',' && (begin[-1] == ',' || begin[-1] == '{')) {
+        end++;
+    } else if (*end == '}' && begin[-1] == ',') {
+        begin--;
+    } else {
+        return -1;
+    }
+    r->e.cut = begin;
+    r->e.cut_length = (uint32_t)(end - begin);
+    return 0;
+}
+
+static int take_list(struct pugd_plain *p, struct body *b, struct text *t)
+{
+    if (next(t) != '[') return -1;
+    t->at++;
+    for (;;) {
+        if (next(t) != '{' || take_event(p, b, t)) return -1;
+        uint8_t c = next(t);
+        t->at++;
+        if (c == ']') return 0;
+        if (c != ',') return -1;
+    }
+}
+
+static int take_members(struct pugd_plain *p, struct body *b, struct reading *r, struct text *t, int level);
+
+static int take_properties(struct pugd_plain *p, struct body *b, struct reading *r, struct text *t)
+{
+    const struct form *f = b->form;
+    const uint8_t *begin, *value;
+    size_t length;
+    if (next(t) != '{') return take_value(t, &value, &length) || !is_null(value, length) ? -1 : 0;
+    begin = t->at;
+    if (f->flags & PUGD_PLAIN_WALKED) {
+        if (take_members(p, b, r, t, PUGD_PLAIN_PROPERTIES_LEVEL)) return -1;
+    } else if (take_value(t, &value, &length)) {
+        return -1;
+    }
+    length = (size_t)(t->at - begin);
+    if (length > UINT32_MAX || memmem(begin, length, "ip\"", 3)) return -1;
+    if (f->flags & PUGD_PLAIN_OPERATIONS && may_change_traits(begin, length)) return -1;
+    if (f->flags & PUGD_PLAIN_CUT) {
+        /* The key's own, and no other, which would have the properties written anew. */
+        const uint8_t *first = memmem(begin, length, "\"token\"", 7);
+        if (!first != !r->e.cut_length) return -1;
+        if (first && holds(first + 1, length - (size_t)(first + 1 - begin), (const uint8_t *)"\"token\"", 7)) return -1;
+    }
+    r->e.properties = begin;
+    r->e.properties_length = (uint32_t)length;
+    return 0;
+}
+
+/* A member's value, by its role. returns 0; -1: the body is not plain, or there is no memory */
+static int take_role(struct pugd_plain *p, struct body *b, struct reading *r, struct text *t, const struct string *key,
+                     int role)
+{
+    const uint8_t *value;
+    size_t length;
+    struct piece piece;
+    int64_t ms;
+    switch (role) {
+    case 0:
+    case PUGD_PLAIN_NONE: return take_value(t, &value, &length);
+    case PUGD_PLAIN_TYPE:
+        if (take_piece(t, 64, &piece)) return -1;
+        if (b->call) return 0;
+        if (!piece.at) return -1;
+        r->call = role_of(b->form, PUGD_PLAIN_TYPES_LEVEL, piece.at, piece.length);
+        return r->call ? 0 : -1;
+    case PUGD_PLAIN_EVENT: return take_piece(t, NAME_MAX_BYTES, &r->event);
+    case PUGD_PLAIN_NAME: return take_piece(t, NAME_MAX_BYTES, &r->name);
+    case PUGD_PLAIN_ID: return take_piece(t, NAME_MAX_BYTES, &r->id);
+    case PUGD_PLAIN_ID_ELSE: return take_piece(t, NAME_MAX_BYTES, &r->id_else);
+    case PUGD_PLAIN_USER: return take_piece(t, ID_MAX_BYTES, &r->user);
+    case PUGD_PLAIN_ANONYMOUS: return take_piece(t, ID_MAX_BYTES, &r->anonymous);
+    case PUGD_PLAIN_DISTINCT: return take_piece(t, ID_MAX_BYTES, &r->distinct);
+    case PUGD_PLAIN_DISTINCT_ELSE: return take_piece(t, ID_MAX_BYTES, &r->distinct_else);
+    case PUGD_PLAIN_SAME: return take_piece(t, UINT32_MAX, &r->same);
+    case PUGD_PLAIN_KNOWN:
+    case PUGD_PLAIN_HAD:
+        if (take_value(t, &value, &length)) return -1;
+        *(role == PUGD_PLAIN_HAD ? &r->had : &r->known) = length == 4 && memcmp(value, "true", 4) == 0;
+        return 0;
+    case PUGD_PLAIN_TIME: return take_time(t, b->form->flags & PUGD_PLAIN_NUMBERS, &r->time);
+    case PUGD_PLAIN_TIME_ELSE: return take_time(t, b->form->flags & PUGD_PLAIN_NUMBERS, &r->time_else);
+    case PUGD_PLAIN_AGE:
+        if (take_value(t, &value, &length)) return -1;
+        if (is_null(value, length)) return 0;
+        if (length > 15) return -1;
+        r->age = 0;
+        for (size_t i = 0; i < length; i++) {
+            if (value[i] < '0' || value[i] > '9') return -1;
+            r->age = r->age * 10 + (value[i] - '0');
+        }
+        if (r->age > AGE_MAX_MS) r->age = AGE_MAX_MS;
+        return 0;
+    case PUGD_PLAIN_SENT:
+        if (take_time(t, 0, &ms)) return -1;
+        if (ms >= 0 && (b->received_at - ms > SKEW_DEAD_BAND_MS || ms - b->received_at > SKEW_DEAD_BAND_MS)) return -1;
+        return 0;
+    case PUGD_PLAIN_KEY: return take_key(p, t, &piece);
+    case PUGD_PLAIN_TOKEN: return take_key(p, t, &piece) || !piece.at ? -1 : cut_token(r, key, t);
+    case PUGD_PLAIN_TEXT: return take_piece(t, UINT32_MAX, &piece);
+    case PUGD_PLAIN_PROPERTIES: return take_properties(p, b, r, t);
+    case PUGD_PLAIN_CONTEXT:
+        if (take_value(t, &value, &length)) return -1;
+        if (length > CONTEXT_MAX_BYTES || (value[0] != '{' && !is_null(value, length))) return -1;
+        r->e.context = value;
+        r->e.context_length = (uint32_t)length;
+        return 0;
+    case PUGD_PLAIN_CHANNEL:
+        if (take_piece(t, 64, &piece)) return -1;
+        if (!piece.at) return 0;
+        r->e.channel = (uint8_t)role_of(b->form, PUGD_PLAIN_CHANNELS_LEVEL, piece.at, piece.length);
+        return r->e.channel && r->e.channel <= PUGD_PLAIN_CHANNEL_MAX ? 0 : -1;
+    case PUGD_PLAIN_LIST: return take_list(p, b, t);
+    case PUGD_PLAIN_EMPTY:
+        if (take_value(t, &value, &length)) return -1;
+        return is_null(value, length) || (length == 2 && memcmp(value, "{}", 2) == 0) ? 0 : -1;
+    case PUGD_PLAIN_NULL: return take_value(t, &value, &length) || !is_null(value, length) ? -1 : 0;
+    default: return -1; /* PUGD_PLAIN_ODD */
+    }
+}
+
+/* An object's members, at its '{'. */
+static int take_members(struct pugd_plain *p, struct body *b, struct reading *r, struct text *t, int level)
+{
+    t->at++;
+    if (next(t) == '}') {
+        t->at++;
+        return 0;
+    }
+    for (;;) {
+        struct string key;
+        if (next(t) != '"' || take_string(t, &key) || !key.plain || next(t) != ':') return -1;
+        t->at++;
+        int role = role_of(b->form, (uint32_t)level, key.at, key.length);
+        next(t);
+        const uint8_t *value = t->at;
+        r->met |= (uint64_t)1 << (role & PUGD_PLAIN_ROLE);
+        if (take_role(p, b, r, t, &key, role & PUGD_PLAIN_ROLE)) return -1;
+        if (role & PUGD_PLAIN_SAYS && put_together(p, b, r, &key, value, (size_t)(t->at - value))) return -1;
+        uint8_t c = next(t);
+        t->at++;
+        if (c == '}') return 0;
+        if (c != ',') return -1;
+    }
+}
+
+static struct piece bare(struct piece id)
+{
+    static const char device[] = "$device:";
+    const uint32_t n = sizeof device - 1;
+    return id.length >= n && memcmp(id.at, device, n) == 0 ? (struct piece){id.at + n, id.length - n} : id;
+}
+
+/* Who it was, of the ids that the event names. */
+static void decide_who(const struct form *f, struct reading *r)
+{
+    struct piece user = r->user, anonymous = r->anonymous;
+    if (f->flags & PUGD_PLAIN_ONE_ID) {
+        struct piece who = r->distinct.length ? r->distinct : r->distinct_else;
+        int known = r->known || (r->same.length && same(r->same, who));
+        user = anonymous = (struct piece){NULL, 0};
+        *(known ? &user : &anonymous) = who;
+    } else if (f->flags & PUGD_PLAIN_DEVICE_ID) {
+        struct piece device = bare(r->anonymous), distinct = bare(r->distinct);
+        int is_device = distinct.at != r->distinct.at;
+        user = bare(r->user);
+        anonymous = device;
+        if (!user.length && distinct.length) {
+            int is_user = !is_device && !r->had && device.length && !same(distinct, device);
+            user = is_user ? distinct : (struct piece){NULL, 0};
+            anonymous = is_user ? (struct piece){NULL, 0} : distinct;
+        }
+    }
+    r->e.user = user.at;
+    r->e.user_length = user.length;
+    r->e.anonymous = anonymous.at;
+    r->e.anonymous_length = anonymous.length;
+}
+
+/* What the members that were read say together; add the event. returns 0; -1: not plain, or no memory */
+static int finish(struct pugd_plain *p, struct body *b, struct reading *r)
+{
+    static const struct piece views[] = {{(const uint8_t *)"page_view", 9}, {(const uint8_t *)"screen_view", 11}};
+    const struct form *f = b->form;
+    struct pugd_plain_event *e = &r->e;
+    struct piece name = r->event, id = r->id.length ? r->id : r->id_else;
+    int call = b->call ? b->call : r->call;
+    if (f->flags & PUGD_PLAIN_BY_NAME) {
+        call = name.length ? role_of(f, PUGD_PLAIN_NAMES_LEVEL, name.at, name.length) : 0;
+        if (!call) call = PUGD_PLAIN_TRACK;
+    } else if (call == PUGD_PLAIN_PAGE || call == PUGD_PLAIN_SCREEN) {
+        name = r->name.length ? r->name : views[call - PUGD_PLAIN_PAGE];
+    }
+    if (call < PUGD_PLAIN_TRACK || call > PUGD_PLAIN_SCREEN || !name.length || !id.length) return -1;
+    decide_who(f, r);
+    if (!e->user_length && !e->anonymous_length) return -1;
+    if (r->time < 0 && r->time_else >= 0) r->time = r->time_else;
+    e->occurred_at = r->time >= 0 ? r->time : r->age >= 0 ? b->received_at - r->age : b->received_at;
+    if (e->occurred_at < 0 || e->occurred_at > b->received_at + FUTURE_MAX_MS) return -1;
+    e->received_at = b->received_at;
+    e->call = (uint8_t)call;
+    e->event = name.at;
+    e->event_length = name.length;
+    e->event_id = id.at;
+    e->event_id_length = id.length;
+    e->agent = b->agent;
+    e->agent_length = b->agent_length;
+    e->place = b->place;
+    e->place_length = b->place_length;
+    e->variant = (uint8_t)(f->kind << 3 | e->channel);
+    if (f->flags & PUGD_PLAIN_TOGETHER) {
+        if (reserve(&p->said, 2)) goto starved;
+        if (p->said.length == e->said_at) p->said.bytes[p->said.length++] = '{';
+        p->said.bytes[p->said.length++] = '}';
+        e->put_together = 1;
+        e->context_length = (uint32_t)(p->said.length - e->said_at);
+    }
+    /* What the mark decides is decided by what was put together: it stands in both or in neither. */
+    if (f->marker_length && holds(e->properties, e->properties_length, f->marker, f->marker_length) !=
+                                holds(context_of(p, e), e->context_length, f->marker, f->marker_length))
+        return -1;
+    e->hash = hash_of(p->seed ^ b->agent_hash ^ (uint64_t)e->variant << 32, context_of(p, e), e->context_length);
+    e->known = find_context(p, e);
     if (p->count == p->room) {
         size_t room = p->room ? 2 * p->room : 256;
         struct pugd_plain_event *events = pugd_realloc(p->events, room * sizeof *events);
-        if (!events) return -1;
+        if (!events) goto starved;
         p->events = events;
         p->room = room;
     }
-    if (!p->keys.length) {
-        if (reserve(&p->keys, 5) || reserve(&p->ids, 5)) return -1;
-        p->keys.length = p->ids.length = 5; /* the array's header, written when it is asked for */
-    }
-    if (reserve(&p->keys, (size_t)e->event_id_length + e->event_length + 32)) return -1;
-    if (reserve(&p->ids, (size_t)e->user_length + e->anonymous_length + 32)) return -1;
-    e->project = project;
-    e->keys_at = p->keys.length;
-    e->ids_at = p->ids.length;
-    uint8_t *at = put_uint(p->keys.bytes + p->keys.length, project);
-    at = put_text(at, e->event_id, e->event_id_length);
-    at = put_uint(at, (uint64_t)e->occurred_at);
-    at = put_text(at, e->event, e->event_length);
-    p->keys.length = (size_t)(at - p->keys.bytes);
-    at = put_uint(p->ids.bytes + p->ids.length, project);
-    at = put_text(at, e->user, e->user_length);
-    at = put_text(at, e->anonymous, e->anonymous_length);
-    p->ids.length = (size_t)(at - p->ids.bytes);
     p->events[p->count++] = *e;
     return 0;
+starved:
+    b->starved = 1;
+    return -1;
 }
 
-/* returns how many events, 0 not plain, -1 without memory */
-static int64_t take_body(struct pugd_plain *p, struct text *t, int single, uint32_t project, int64_t received_at)
+static struct reading begin(const struct pugd_plain *p)
 {
-    struct pugd_plain_event e;
-    int sent = 0;
-    if (next(t) != '{') return 0;
-    if (single) {
-        if (take_message(p, t, 1, received_at, &e, &sent)) return 0;
-        return keep(p, &e, project) ? -1 : 1;
-    }
-    int64_t count = 0;
-    t->at++;
-    if (next(t) == '}') return 0;
-    for (;;) {
-        struct string key;
-        const uint8_t *value;
-        size_t length;
-        uint32_t n;
-        if (next(t) != '"' || take_string(t, &key) || !key.plain || next(t) != ':') return 0;
-        t->at++;
-        if (is(&key, "batch")) {
-            if (next(t) != '[') return 0;
-            t->at++;
-            for (;;) {
-                if (next(t) != '{' || take_message(p, t, 0, received_at, &e, &sent)) return 0;
-                if (keep(p, &e, project)) return -1;
-                count++;
-                uint8_t c = next(t);
-                t->at++;
-                if (c == ']') break;
-                if (c != ',') return 0;
-            }
-        } else if (is(&key, "sentAt")) {
-            if (take_sent_at(t, received_at, &sent)) return 0;
-        } else if (is(&key, "writeKey")) {
-            if (take_text(t, 0, UINT32_MAX, &value, &n)) return 0;
-        } else if (is(&key, "context")) {
-            return 0;
-        } else if (take_value(t, &value, &length)) {
-            return 0;
-        }
-        uint8_t c = next(t);
-        t->at++;
-        if (c == '}') return count;
-        if (c != ',') return 0;
-    }
+    static const uint8_t nothing[] = "{}";
+    return (struct reading){
+        .e = {.properties = nothing, .properties_length = 2, .known = PUGD_PLAIN_UNKNOWN, .said_at = p->said.length},
+        .time = -1, .time_else = -1, .age = -1,
+    };
 }
 
-int64_t pugd_plain_add(struct pugd_plain *p, const uint8_t *body, size_t length, int single, uint32_t project,
-                       int64_t received_at)
+static int take_event(struct pugd_plain *p, struct body *b, struct text *t)
 {
+    struct reading r = begin(p);
+    return take_members(p, b, &r, t, PUGD_PLAIN_EVENT_LEVEL) || finish(p, b, &r) ? -1 : 0;
+}
+
+static int take_body(struct pugd_plain *p, struct body *b, struct text *t)
+{
+    uint8_t first = next(t);
+    p->shape = PUGD_PLAIN_LISTED;
+    if (first == '[') return b->form->flags & PUGD_PLAIN_BARE_LIST ? take_list(p, b, t) : -1;
+    if (first != '{') return -1;
+    struct reading r = begin(p);
+    size_t before = p->count;
+    if (take_members(p, b, &r, t, PUGD_PLAIN_AROUND_LEVEL)) return -1;
+    p->shape = PUGD_PLAIN_BATCHED;
+    if (r.met & (uint64_t)1 << PUGD_PLAIN_LIST) {
+        /* Beside its list an envelope has nothing of an event's. */
+        const uint64_t one = 1, around = one << PUGD_PLAIN_LIST | one << PUGD_PLAIN_KEY | one << PUGD_PLAIN_SENT | one;
+        return r.met & ~around || p->count == before ? -1 : 0;
+    }
+    p->shape = PUGD_PLAIN_SINGLE;
+    return finish(p, b, &r);
+}
+
+int64_t pugd_plain_add(struct pugd_plain *p, uint32_t form, const uint8_t *body, size_t length, int call,
+                       int64_t received_at, const uint8_t *agent, uint32_t agent_length, const uint8_t *place,
+                       uint32_t place_length)
+{
+    p->key = NULL;
+    p->key_length = 0;
+    if (form >= p->forms_count || agent_length > AGENT_MAX_BYTES || received_at < 0) return 0;
     uint64_t found = pugd_scan(body, length, p->seed);
     if ((found & 0xff) == PUGD_SCAN_MEMORY) return -1;
-    if ((found & 0xff) != PUGD_SCAN_STORABLE || (found & PUGD_SCAN_DUPLICATE_KEYS) || received_at < 0) return 0;
-    size_t before = p->count;
+    if ((found & 0xff) != PUGD_SCAN_STORABLE || found & PUGD_SCAN_DUPLICATE_KEYS) return 0;
+    size_t before = p->count, said = p->said.length;
     struct text t = {body, body + length};
-    int64_t count = take_body(p, &t, single, project, received_at);
-    if (count <= 0) {
+    struct body b = {.form = &p->forms[form], .received_at = received_at, .agent = agent, .agent_length = agent_length,
+                     .place = place, .place_length = place_length, .call = call};
+    if (agent_length) b.agent_hash = hash_of(p->seed, agent, agent_length);
+    if (take_body(p, &b, &t)) {
         pugd_plain_drop(p, p->count - before);
-        return count;
+        p->said.length = said;
+        p->key = NULL;
+        p->key_length = 0;
+        return b.starved ? -1 : 0;
     }
+    int64_t count = (int64_t)(p->count - before);
     for (size_t i = before; i < p->count; i++)
         if (p->events[i].known == PUGD_PLAIN_UNKNOWN) return count + PUGD_PLAIN_LEARN;
     return count;
@@ -602,37 +902,108 @@ int64_t pugd_plain_add(struct pugd_plain *p, const uint8_t *body, size_t length,
 
 void pugd_plain_drop(struct pugd_plain *p, size_t count)
 {
-    if (!count) return;
+    if (!count || count > p->count) return;
     p->count -= count;
-    p->keys.length = p->events[p->count].keys_at;
-    p->ids.length = p->events[p->count].ids_at;
+    p->said.length = p->events[p->count].said_at;
     if (p->looked > p->count) p->looked = p->count;
+}
+
+const uint8_t *pugd_plain_key(const struct pugd_plain *p, size_t *length, int *shape)
+{
+    *length = p->key_length;
+    *shape = p->shape;
+    return p->key;
+}
+
+void pugd_plain_own(struct pugd_plain *p, size_t count, uint32_t project)
+{
+    for (size_t i = p->count - (count < p->count ? count : p->count); i < p->count; i++) p->events[i].project = project;
 }
 
 /* ---- what comes of it -------------------------------------------------------------------------------------------- */
 
 size_t pugd_plain_count(const struct pugd_plain *p) { return p->count; }
 
-const struct pugd_plain_event *pugd_plain_at(const struct pugd_plain *p, size_t index)
+const struct pugd_plain_event *pugd_plain_at(struct pugd_plain *p, size_t index)
 {
-    return index < p->count ? &p->events[index] : NULL;
+    if (index >= p->count) return NULL;
+    p->events[index].context = context_of(p, &p->events[index]);
+    return &p->events[index];
 }
 
-static const uint8_t *array_of(struct pugd_plain *p, struct buffer *b, uint64_t values, size_t *length)
+static const uint8_t *array_of(struct buffer *b, uint64_t values, size_t *length)
 {
     b->bytes[0] = 0xdd;
-    put_be(b->bytes + 1, values * (uint64_t)p->count, 4);
+    put_be(b->bytes + 1, values, 4);
     *length = b->length;
     return b->bytes;
 }
 
-const uint8_t *pugd_plain_event_keys(struct pugd_plain *p, size_t *length) { return array_of(p, &p->keys, 4, length); }
+const uint8_t *pugd_plain_event_keys(struct pugd_plain *p, size_t *length)
+{
+    struct buffer *b = &p->keys;
+    b->length = 0;
+    if (reserve(b, 5)) return NULL;
+    b->length = 5;
+    for (size_t i = 0; i < p->count; i++) {
+        const struct pugd_plain_event *e = &p->events[i];
+        if (reserve(b, (size_t)e->event_id_length + e->event_length + 32)) return NULL;
+        uint8_t *at = put_uint(b->bytes + b->length, e->project);
+        at = put_text(at, e->event_id, e->event_id_length);
+        at = put_uint(at, (uint64_t)e->occurred_at);
+        at = put_text(at, e->event, e->event_length);
+        b->length = (size_t)(at - b->bytes);
+    }
+    return array_of(b, 4 * (uint64_t)p->count, length);
+}
 
-const uint8_t *pugd_plain_ids(struct pugd_plain *p, size_t *length) { return array_of(p, &p->ids, 3, length); }
+const uint8_t *pugd_plain_ids(struct pugd_plain *p, size_t *length)
+{
+    struct buffer *b = &p->ids;
+    b->length = 0;
+    if (reserve(b, 5)) return NULL;
+    b->length = 5;
+    for (size_t i = 0; i < p->count; i++) {
+        const struct pugd_plain_event *e = &p->events[i];
+        if (reserve(b, (size_t)e->user_length + e->anonymous_length + 32)) return NULL;
+        uint8_t *at = put_uint(b->bytes + b->length, e->project);
+        at = put_text(at, e->user, e->user_length);
+        at = put_text(at, e->anonymous, e->anonymous_length);
+        b->length = (size_t)(at - b->bytes);
+    }
+    return array_of(b, 3 * (uint64_t)p->count, length);
+}
+
+/* How long an event's row is at most. */
+static size_t most_of(const struct pugd_plain *p, const struct pugd_plain_event *e)
+{
+    const struct context *c = &p->contexts[e->known];
+    return 96 + (size_t)e->event_length + e->event_id_length + e->user_length + e->anonymous_length +
+           e->properties_length + c->middle_length + c->start_length + e->place_length;
+}
+
+size_t pugd_plain_most(const struct pugd_plain *p)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < p->count; i++) most += most_of(p, &p->events[i]);
+    return most;
+}
+
+static uint8_t *put_properties(uint8_t *at, const struct pugd_plain_event *e)
+{
+    const uint8_t *whole = e->properties;
+    if (!e->cut_length) return put_bytes(at, whole, e->properties_length);
+    uint32_t before = (uint32_t)(e->cut - whole), length = e->properties_length - e->cut_length;
+    /* The head and the first part; the second goes over what is too much of it. */
+    at = put_bytes(at, whole, length) - length;
+    memcpy(at + before, e->cut + e->cut_length, length - before);
+    return at + length;
+}
 
 const uint8_t *pugd_plain_rows(struct pugd_plain *p, const uint64_t *actors, const uint32_t *skip, size_t skip_count,
                                const uint32_t *old, size_t old_count, size_t *length)
 {
+    static const char *const calls[] = {"", "track", "page", "screen"};
     struct buffer *b = &p->rows;
     size_t skipped = 0, olds = 0;
     b->length = 0;
@@ -644,9 +1015,7 @@ const uint8_t *pugd_plain_rows(struct pugd_plain *p, const uint64_t *actors, con
         }
         const struct pugd_plain_event *e = &p->events[i];
         const struct context *c = &p->contexts[e->known];
-        size_t most = 96 + (size_t)e->event_length + e->event_id_length + e->user_length + e->anonymous_length +
-                      e->properties_length + c->middle_length + c->tail_length;
-        if (reserve(b, most)) return NULL;
+        if (reserve(b, most_of(p, e))) return NULL;
         uint8_t *at = b->bytes + b->length;
         *at++ = 0xdc;
         at = put_be(at, p->fields, 2);
@@ -659,16 +1028,19 @@ const uint8_t *pugd_plain_rows(struct pugd_plain *p, const uint64_t *actors, con
         at = put_uint(at, (uint64_t)e->received_at);
         at = put_uint(at, (uint64_t)e->occurred_at);
         at = put_text(at, NULL, 0); /* time_note */
-        at = put_text(at, (const uint8_t *)"track", 5);
+        at = put_text(at, (const uint8_t *)calls[e->call], (uint32_t)strlen(calls[e->call]));
         at = put_text(at, e->event, e->event_length);
         at = put_text(at, e->event_id, e->event_id_length);
         at = put_text(at, e->user, e->user_length);
         at = put_text(at, e->anonymous, e->anonymous_length);
-        memcpy(at, c->bytes + c->length, c->middle_length);
+        const uint8_t *told = c->bytes + c->length + c->agent_length;
+        memcpy(at, told, c->middle_length);
         at += c->middle_length;
-        at = put_bytes(at, e->properties, e->properties_length);
-        memcpy(at, c->bytes + c->length + c->middle_length, c->tail_length);
-        at += c->tail_length;
+        at = put_properties(at, e);
+        memcpy(at, told + c->middle_length, c->start_length);
+        at += c->start_length;
+        if (e->place_length) memcpy(at, e->place, e->place_length);
+        at += e->place_length;
         b->length = (size_t)(at - b->bytes);
     }
     *length = b->length;

@@ -24,8 +24,8 @@ from msgspec import Struct
 from pugd import errors
 from pugd.dialects import datagram, segment
 from pugd.dialects.dialect import Asked, Dialect, Reply
-from pugd.dialects.known import name_of, shape_of
-from pugd.dialects.message import MANY, ONE, Decoded, made_bytes, read, without_reused
+from pugd.dialects.known import PLAIN_FORMS, as_plain, name_of, shape_of
+from pugd.dialects.message import Decoded, made_bytes, read, without_reused
 from pugd.dialects.plain import Plain
 from pugd.dialects.slices import Shape
 from pugd.enrich import agent, clock
@@ -62,9 +62,6 @@ time, while beyond a few hundred events a call into C is no cheaper."""
 
 RECORD_BYTES_MAX = 32 * 1024 * 1024
 """Rows beyond this go into records of their own, well under what the journal takes."""
-
-PLAIN_CALLS = frozenset(("track", segment.BATCH))
-"""Calls of Segment's whose bodies may be plain (dialects/plain.py)."""
 
 AT_ONCE_BYTES_MAX = 256 * 1024
 """A larger body is left for later, to be taken in pieces, unless its events are plain: so nobody waits for it long."""
@@ -168,7 +165,7 @@ class Accept:
         self._requests = self._events = self._duplicates = self._links = self._merges = self._traits = 0
         self._datagrams = self._datagrams_refused = self._unavailable = 0
         self.refusals = Refusals()
-        self._plain = Plain(enriched)
+        self._plain = Plain(enriched, PLAIN_FORMS)
         agent.prepare()
         self._reused_told_next = 0
         """When it is time to log another one, ms."""
@@ -212,26 +209,19 @@ class Accept:
         kept = 0  # acks before this one know their position
         for arrival in arrivals:
             # Runs of plain bodies and of others take turns, so that all keep the order of their arrival.
-            key, call = arrival.key, arrival.asked.call
+            key = arrival.key
             if key is not None and not arrival.piece:
                 over = self._keys.admit(key, received_at)
                 if over is not None:
                     acks.append(self.refuse(arrival, over, received_at))
                     continue
-            if (
-                key is not None
-                and call in PLAIN_CALLS
-                and arrival.dialect is segment
-                and not arrival.asked.from_browser
-            ):
-                count = plain.add(arrival.body, call == "track", key.project, received_at)
-                if count:
-                    self._keys.count(key, count, received_at)
-                    if batch.length:
-                        self._keep(batch, arrivals, acks, kept, size, received_at)
-                        kept, batch = len(acks), Batch()
-                    acks.append(Ack(count, [], None, 0, ONE if call == "track" else MANY))
-                    continue
+            taken = self._take_plain(arrival, received_at)
+            if taken is not None:
+                if batch.length:
+                    self._keep(batch, arrivals, acks, kept, size, received_at)
+                    kept, batch = len(acks), Batch()
+                acks.append(taken)
+                continue
             if plain.count:
                 self._keep(plain, arrivals, acks, kept, size, received_at)
                 kept = len(acks)
@@ -253,6 +243,28 @@ class Accept:
             self._datagrams_refused += datagrams
         return acks
 
+    def _take_plain(self, arrival: Arrival, received_at: int) -> Ack | None:
+        """Take a request whose events are all plain; None: it is left for the long way, which also says why not."""
+        asked, plain = arrival.asked, self._plain
+        found = as_plain(arrival.dialect, asked, received_at)
+        if found is None:
+            return None
+        form, call = found
+        user_agent = asked.user_agent if asked.from_browser else ""
+        count = plain.add(form, arrival.body, received_at, call=call, user_agent=user_agent)
+        if not count:
+            return None
+        key = arrival.key
+        if key is None:
+            opened = self._open(arrival, plain.key(), received_at)
+            if isinstance(opened, Refusal):
+                plain.drop(count)
+                return None
+            key = arrival.key = opened
+        plain.own(count, key.project)
+        self._keys.count(key, count, received_at)
+        return Ack(count, [], None, 0, form.told(plain.shape(), count, len(arrival.body), received_at))
+
     def _keep(
         self,
         taken: Batch | Plain,
@@ -263,9 +275,11 @@ class Accept:
         received_at: int,
     ) -> bool:
         """Keep what was taken of the requests whose acks are acks[begin:], if there is room, and say so in these."""
-        count = taken.length if isinstance(taken, Batch) else taken.count
-        # A row repeats at most what its context says, in columns of its own; each trait's row repeats its call's ids.
-        repeated = self._repeated + (sum(map(_repeats, taken.calls.values())) if isinstance(taken, Batch) else 0)
+        if isinstance(taken, Batch):
+            # A row repeats at most what its context says, in columns of its own; each trait's row its call's ids.
+            count, repeated = taken.length, self._repeated + sum(map(_repeats, taken.calls.values()))
+        else:
+            count, repeated = taken.count, taken.most()
         room = self._writer.room(2 * (size + repeated) + count * ROW_BYTES)
         position = 0
         reused: list[int] = []

@@ -485,17 +485,42 @@ MESSAGES = st.fixed_dictionaries(
 )
 
 
+BROWSER = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.1 Safari/605.1.15"
+
+
+def _arrival(events: list[dict[str, Any]], agent: str) -> Arrival:
+    """A batch from a browser, where that has a name; the key is in the head of every other."""
+    body = {"batch": events, "writeKey": "k"}
+    asked = Asked("batch", user_agent=agent, from_browser=bool(agent))
+    return Arrival(asked, json.dumps(body).encode(), PUBLIC if len(events) % 2 else None)
+
+
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.lists(st.lists(MESSAGES, min_size=1, max_size=3), min_size=1, max_size=5), min_size=1, max_size=4))
-def test_the_short_way_keeps_what_the_long_way_keeps(wake_ups: list[list[list[dict[str, Any]]]]) -> None:
-    """Wake-ups of bodies, some of them plain: with and without the short way, acks and rows are the same."""
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                st.lists(MESSAGES, min_size=1, max_size=3), st.sampled_from(["", "", BROWSER, f"{BROWSER} bot/1"])
+            ),
+            min_size=1,
+            max_size=5,
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_the_short_way_keeps_what_the_long_way_keeps(
+    wake_ups: list[list[tuple[list[dict[str, Any]], str]]],
+) -> None:
+    """Wake-ups of bodies, some of them plain, of servers, browsers and bots: with and without the short way, acks and
+    rows are the same."""
     seen = []
-    for calls in (accept.PLAIN_CALLS, frozenset[str]()):
+    for plain in (accept.as_plain, lambda *_: None):
         with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(accept, "PLAIN_CALLS", calls)
+            patch.setattr(accept, "as_plain", plain)
             made = World(Path(directory))
-            acks = [made.send(*({"batch": body} for body in bodies)) for bodies in wake_ups]
-            acks += [made.send(wake_ups[0][0][0] | {"messageId": "single"}, call="track")]
+            acks = [made.accept.take([_arrival(*one) for one in bodies], b"", 0, NOW) for bodies in wake_ups]
+            acks += [made.send(wake_ups[0][0][0][0] | {"messageId": "single"}, call="track")]
             said = [[(ack.accepted, ack.refused, ack.failed, ack.position > 0) for ack in some] for some in acks]
             rows = [made.rows(kind) for kind in (EVENT, TRAIT, LINK, MERGE)]
             seen.append((said, rows, made.accept.statistics()))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from pugd.dialects import amplitude, mixpanel, posthog, pug, segment
 from pugd.dialects.dialect import Asked, Dialect
+from pugd.dialects.plain import Form
 from pugd.dialects.slices import WHOLE, Shape
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
@@ -24,6 +25,11 @@ _SHAPES: Final[Mapping[Dialect, Shape]] = {
     amplitude: Shape(b"events"),
     mixpanel: Shape(list=True),
 }
+
+
+_PLAIN: Final[Mapping[Dialect, Callable[[Asked, int], tuple[Form, int] | None]]] = {segment: segment.plain}
+PLAIN_FORMS: Final = (*segment.FORMS,)
+"""All there are."""
 
 
 _NAMES: Final[Mapping[Dialect, str]] = {dialect: name for name, dialect in DIALECTS.items()}
@@ -52,3 +58,10 @@ def chosen(name: str, others: tuple[str, ...], body: bytes, asked: Asked) -> Dia
         if dialect.is_mine(body, asked):
             return dialect
     return DIALECTS[name]
+
+
+def as_plain(dialect: Dialect, asked: Asked, received_at: int) -> tuple[Form, int] | None:
+    """As what a request's body may be plain (plain.py), and the call that its path names, 0 where it names none; None:
+    it is not."""
+    find = _PLAIN.get(dialect)
+    return None if find is None else find(asked, received_at)

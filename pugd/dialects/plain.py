@@ -1,52 +1,179 @@
-"""Face of native/plain: bodies of nothing but plain track events become journal rows without an object for each event.
+"""Face of native/plain: bodies of nothing but plain events become journal rows without an object for each event.
 
-The short way beside segment.py, for what nearly all traffic is: drawn in native/plain.h, which says what is plain. A
-body that is not plain is left alone, for segment.py to read. What a plain body means is what segment.py says it means,
-down to the bytes of its rows; a context is understood there (context.py) once and known by its bytes from then on.
+The short way beside the dialects' own, for what nearly all traffic is: drawn in native/plain.h, which says what is
+plain. A dialect describes its bodies as a Form; a body that is not plain is left alone, for the dialect's `decode` to
+read. What a plain body means is what is said there, down to the bytes of its rows; a context is understood there and in
+context.py once, and known by its bytes and the browser's user agent from then on.
 """
 
 from __future__ import annotations
 
 import secrets
 from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from pugd._native import ffi, lib
 from pugd.dialects import context
-from pugd.model import Call, EventRow, Refusal
+from pugd.dialects.message import Decoded
+from pugd.model import Call, EventRow, Refusal, encoded
 
 BODY_BYTES_MAX = 1 << 20
 """A larger body goes the long way, which can split its record."""
+ROWS_BYTES_MAX = 16 << 20
+"""So does one whose rows repeat so much that they are larger than this."""
+NEW_CONTEXTS_MAX = 512
+"""And one with more contexts that nobody saw before: to understand each costs some ten µs."""
+AGENT_LENGTH_MAX = 512
+"""And one from a browser of a longer name."""
 
 TRANSPORT = "http"
+NOWHERE: Final = bytes(encoded("", "", ""))
+"""Country, region and city, in MessagePack, of a sender whose place is not known."""
 LEARN: int = lib.PUGD_PLAIN_LEARN
+SINGLE: Final[int] = lib.PUGD_PLAIN_SINGLE
+BATCHED: Final[int] = lib.PUGD_PLAIN_BATCHED
+LISTED: Final[int] = lib.PUGD_PLAIN_LISTED
+"""How a body holds its events: as its only one, in an envelope, as a list."""
+TRACK: Final[int] = lib.PUGD_PLAIN_TRACK
+PAGE: Final[int] = lib.PUGD_PLAIN_PAGE
+SCREEN: Final[int] = lib.PUGD_PLAIN_SCREEN
+OTHER: Final[int] = lib.PUGD_PLAIN_OTHER
+"""A call that is not plain."""
+_CHANNELS: Final = (None, "web", "mobile", "server")
+
+
+class Level:
+    """Where a member stands: native/plain.h."""
+
+    AROUND: Final[int] = lib.PUGD_PLAIN_AROUND_LEVEL
+    EVENT: Final[int] = lib.PUGD_PLAIN_EVENT_LEVEL
+    PROPERTIES: Final[int] = lib.PUGD_PLAIN_PROPERTIES_LEVEL
+    TYPES: Final[int] = lib.PUGD_PLAIN_TYPES_LEVEL
+    NAMES: Final[int] = lib.PUGD_PLAIN_NAMES_LEVEL
+    _CHANNELS: Final[int] = lib.PUGD_PLAIN_CHANNELS_LEVEL
+
+
+class Role:
+    """What a member says: native/plain.h."""
+
+    TYPE: Final[int] = lib.PUGD_PLAIN_TYPE
+    EVENT: Final[int] = lib.PUGD_PLAIN_EVENT
+    NAME: Final[int] = lib.PUGD_PLAIN_NAME
+    ID: Final[int] = lib.PUGD_PLAIN_ID
+    ID_ELSE: Final[int] = lib.PUGD_PLAIN_ID_ELSE
+    USER: Final[int] = lib.PUGD_PLAIN_USER
+    ANONYMOUS: Final[int] = lib.PUGD_PLAIN_ANONYMOUS
+    DISTINCT: Final[int] = lib.PUGD_PLAIN_DISTINCT
+    DISTINCT_ELSE: Final[int] = lib.PUGD_PLAIN_DISTINCT_ELSE
+    SAME: Final[int] = lib.PUGD_PLAIN_SAME
+    KNOWN: Final[int] = lib.PUGD_PLAIN_KNOWN
+    HAD: Final[int] = lib.PUGD_PLAIN_HAD
+    TIME: Final[int] = lib.PUGD_PLAIN_TIME
+    TIME_ELSE: Final[int] = lib.PUGD_PLAIN_TIME_ELSE
+    AGE: Final[int] = lib.PUGD_PLAIN_AGE
+    SENT: Final[int] = lib.PUGD_PLAIN_SENT
+    KEY: Final[int] = lib.PUGD_PLAIN_KEY
+    TOKEN: Final[int] = lib.PUGD_PLAIN_TOKEN
+    TEXT: Final[int] = lib.PUGD_PLAIN_TEXT
+    PROPERTIES: Final[int] = lib.PUGD_PLAIN_PROPERTIES
+    CONTEXT: Final[int] = lib.PUGD_PLAIN_CONTEXT
+    CHANNEL: Final[int] = lib.PUGD_PLAIN_CHANNEL
+    LIST: Final[int] = lib.PUGD_PLAIN_LIST
+    EMPTY: Final[int] = lib.PUGD_PLAIN_EMPTY
+    NULL: Final[int] = lib.PUGD_PLAIN_NULL
+    ODD: Final[int] = lib.PUGD_PLAIN_ODD
+    NONE: Final[int] = lib.PUGD_PLAIN_NONE
+    SAYS: Final[int] = lib.PUGD_PLAIN_SAYS | lib.PUGD_PLAIN_NONE
+    """Nothing but a part of the context; beside another role with `|`, that too."""
+
+
+class Flag:
+    """How a form is read: native/plain.h."""
+
+    BY_NAME: Final[int] = lib.PUGD_PLAIN_BY_NAME
+    BARE_LIST: Final[int] = lib.PUGD_PLAIN_BARE_LIST
+    WALKED: Final[int] = lib.PUGD_PLAIN_WALKED
+    TOGETHER: Final[int] = lib.PUGD_PLAIN_TOGETHER
+    OPERATIONS: Final[int] = lib.PUGD_PLAIN_OPERATIONS
+    NUMBERS: Final[int] = lib.PUGD_PLAIN_NUMBERS
+    ONE_ID: Final[int] = lib.PUGD_PLAIN_ONE_ID
+    DEVICE_ID: Final[int] = lib.PUGD_PLAIN_DEVICE_ID
+    CUT: Final[int] = lib.PUGD_PLAIN_CUT
+
+
+class Form(Struct, frozen=True, eq=False):
+    """How a dialect's bodies look, and what they mean."""
+
+    kind: int
+    """Forms of one kind mean the same by a context."""
+    flags: int
+    members: Mapping[int, Mapping[str, int]]
+    """Level → name → role."""
+    about: Callable[[bytes, str | None], tuple[Raw, str | None]]
+    """What stands in a body for a context, and the message's channel → the context in Segment's words, the channel."""
+    told: Callable[[int, int, int, int], Decoded]
+    """Shape, events, bytes and time of a body → what its answer is made of, as `decode` gives it once it is read."""
+    marker: bytes = b""
 
 
 class Plain:
     """The plain events of a wake-up, in order of arrival."""
 
-    def __init__(self, enrich: context.Enrich = context.unenriched) -> None:
+    def __init__(self, enrich: context.Enrich, forms: Sequence[Form]) -> None:
         self._enrich = enrich
         made = lib.pugd_plain_new(len(EventRow.__struct_fields__), secrets.randbits(64))
         if made == ffi.NULL:
             raise MemoryError("reading plain events")
         self._plain = ffi.gc(made, lib.pugd_plain_free)
         self._length = ffi.new("size_t *")
-        self._bodies: list[bytes] = []
-        """Events point into them."""
+        self._shape = ffi.new("int *")
+        self._numbers = {form: self._enter(form) for form in forms}
+        self._kinds = {form.kind: form for form in forms}
+        self._held: list[bytes] = []
+        """Bodies, agents and places that events point into."""
         self.count = 0
 
-    def add(self, body: bytes, single: bool, project: int, received_at: int) -> int:
-        """Add the events of a body, if they are plain.
+    def _enter(self, form: Form) -> int:
+        number: int = lib.pugd_plain_form(self._plain, form.kind, form.flags, form.marker, len(form.marker))
+        assert number >= 0, "there are more forms than native/plain.c has room for"
+        channels = {name: index for index, name in enumerate(_CHANNELS) if name}
+        for level, members in {**form.members, Level._CHANNELS: channels}.items():
+            for name, role in members.items():
+                text = name.encode()
+                wrong = lib.pugd_plain_member(self._plain, number, level, text, len(text), role)
+                assert not wrong, f"{name!r} is too long, or one member too many"
+        return number
 
-        `single`  the body is one track message, else a batch
-        returns   how many events; 0: the body is not plain, and nothing was added
-        cost      about 0.6 µs an event of 470 bytes, scan included; without the interpreter lock
+    def add(
+        self,
+        form: Form,
+        body: bytes,
+        received_at: int,
+        *,
+        call: int = 0,
+        user_agent: str = "",
+        place: bytes = NOWHERE,
+    ) -> int:
+        """Add the events of a body, if they are plain; then `own` says whose they are.
+
+        `call`        what each is, where the path says it
+        `user_agent`  a browser's own, of the request
+        `place`       country, region and city in MessagePack
+        returns       how many events; 0: the body is not plain, and nothing was added
+        cost          about 0.6 µs an event of 470 bytes, scan included; without the interpreter lock
         """
-        if len(body) > BODY_BYTES_MAX:
+        if len(body) > BODY_BYTES_MAX or len(user_agent) > AGENT_LENGTH_MAX:
             return 0
-        count = int(lib.pugd_plain_add(self._plain, body, len(body), single, project, received_at))
+        agent = user_agent.encode("utf-8", "surrogatepass") if user_agent else b""
+        count = int(
+            lib.pugd_plain_add(
+                self._plain, self._numbers[form], body, len(body), call, received_at, agent, len(agent), place,
+                len(place),
+            )
+        )  # fmt: skip
         if count <= 0:
             if count < 0:
                 raise MemoryError("reading plain events")
@@ -56,30 +183,64 @@ class Plain:
             if not self._know_contexts():
                 lib.pugd_plain_drop(self._plain, count)
                 return 0
-        self._bodies.append(body)
+        self._held += (body, agent, place)
         self.count += count
+        if count > NEW_CONTEXTS_MAX and lib.pugd_plain_most(self._plain) > ROWS_BYTES_MAX:
+            self.drop(count)
+            return 0
         return count
 
     def _know_contexts(self) -> bool:
         """Learn what contexts not met before say; False where one says something wrong."""
-        while (index := lib.pugd_plain_unknown(self._plain)) >= 0:
-            event = lib.pugd_plain_at(self._plain, index)
-            text = _bytes(event.context, event.context_length)
-            about = context.understand(Raw(text), None, self._enrich)
+        for _ in range(NEW_CONTEXTS_MAX):
+            index = lib.pugd_plain_unknown(self._plain)
+            if index < 0:
+                return True
+            about = self._understood(lib.pugd_plain_at(self._plain, index))
             if isinstance(about, Refusal) or about.bot:
                 return False  # a bot's ids prove nothing: the long way knows that
-            middle, tail = bytes(about.middle[TRANSPORT]), bytes(about.tail)
-            if lib.pugd_plain_learn(self._plain, text, len(text), middle, len(middle), tail, len(tail)):
+            middle, start = bytes(about.middle[TRANSPORT]), bytes(about.start)
+            if lib.pugd_plain_learn(self._plain, index, middle, len(middle), start, len(start)):
                 return False  # too many in one wake-up: the long way needs no room here
-        return True
+        return bool(lib.pugd_plain_unknown(self._plain) < 0)
+
+    def _understood(self, event: Any) -> context.Context | Refusal:
+        raw, channel = self._kinds[event.variant >> 3].about(
+            _bytes(event.context, event.context_length), _CHANNELS[event.variant & lib.PUGD_PLAIN_CHANNEL_MAX]
+        )
+        agent = _bytes(event.agent, event.agent_length).decode("utf-8", "surrogatepass")
+        return context.understand(raw, channel, self._enrich, agent)
+
+    def key(self) -> str | None:
+        """The write key that the body names which was added last."""
+        text = lib.pugd_plain_key(self._plain, self._length, self._shape)
+        return _text(text, self._length[0]) if text != ffi.NULL else None
+
+    def shape(self) -> int:
+        """SINGLE, BATCHED or LISTED: of the body that was added last."""
+        lib.pugd_plain_key(self._plain, self._length, self._shape)
+        return int(self._shape[0])
+
+    def own(self, count: int, project: int) -> None:
+        """The last `count` events are of this project."""
+        lib.pugd_plain_own(self._plain, count, project)
+
+    def drop(self, count: int) -> None:
+        """Take the last `count` events back."""
+        lib.pugd_plain_drop(self._plain, count)
+        self.count -= count
+
+    def most(self) -> int:
+        """Bytes that the rows of all events take at most."""
+        return int(lib.pugd_plain_most(self._plain))
 
     def event_keys(self) -> bytes:
         """MessagePack array: project, event id, occurred_at, name of each event."""
-        return _bytes(lib.pugd_plain_event_keys(self._plain, self._length), self._length[0])
+        return self._written(lib.pugd_plain_event_keys(self._plain, self._length))
 
     def ids(self) -> bytes:
         """MessagePack array: project, user id, anonymous id of each event."""
-        return _bytes(lib.pugd_plain_ids(self._plain, self._length), self._length[0])
+        return self._written(lib.pugd_plain_ids(self._plain, self._length))
 
     def event_id(self, index: int) -> str:
         event = lib.pugd_plain_at(self._plain, index)
@@ -88,7 +249,7 @@ class Plain:
     def evidence(self, index: int) -> Call:
         """What the ids of one event propose: a call like identify, but public, whatever key sent it."""
         event = lib.pugd_plain_at(self._plain, index)
-        about = context.understand(Raw(_bytes(event.context, event.context_length)), None, self._enrich)
+        about = self._understood(event)
         assert isinstance(about, context.Context), "it was understood when it came"
         return Call(
             "event", event.project, False, _text(event.event_id, event.event_id_length),
@@ -102,9 +263,13 @@ class Plain:
         `old`  those whose rows are of old events (model.OLD_EVENT); both ascend
         """
         left, olds = ffi.new("uint32_t[]", leave_out), ffi.new("uint32_t[]", old)
-        made = lib.pugd_plain_rows(
-            self._plain, ffi.from_buffer("uint64_t[]", actors), left, len(leave_out), olds, len(old), self._length
+        return self._written(
+            lib.pugd_plain_rows(
+                self._plain, ffi.from_buffer("uint64_t[]", actors), left, len(leave_out), olds, len(old), self._length
+            )
         )
+
+    def _written(self, made: Any) -> bytes:
         if made == ffi.NULL:
             raise MemoryError("writing plain events")
         return _bytes(made, self._length[0])
@@ -112,7 +277,7 @@ class Plain:
     def reset(self) -> None:
         """Forget the events."""
         lib.pugd_plain_reset(self._plain)
-        self._bodies.clear()
+        self._held.clear()
         self.count = 0
 
 

@@ -13,7 +13,8 @@ from msgspec import Raw, Struct
 
 from pugd.dialects import salvage
 from pugd.dialects.dialect import Asked, Reply
-from pugd.dialects.message import NOTHING, Decoded, Message
+from pugd.dialects.message import MANY, NOTHING, ONE, Decoded, Message
+from pugd.dialects.plain import PAGE, SCREEN, SINGLE, TRACK, Flag, Form, Level, Role
 from pugd.model import Ack, Refusal
 
 BATCH: Final = "batch"
@@ -78,6 +79,38 @@ def decode(body: bytes, asked: Asked) -> Decoded | Refusal | Reply:
     if isinstance(around, Refusal):
         return whole or around
     return Decoded(alone.events, around.writeKey, around.sentAt, around.context, alone.indexes, alone.refused)
+
+
+_CALLS: Final = {"track": TRACK, "page": PAGE, "screen": SCREEN}
+_EVENT: Final = {
+    "type": Role.TYPE, "messageId": Role.ID, "userId": Role.USER, "anonymousId": Role.ANONYMOUS, "event": Role.EVENT,
+    "name": Role.NAME, "properties": Role.PROPERTIES, "context": Role.CONTEXT, "timestamp": Role.TIME,
+    "originalTimestamp": Role.TIME_ELSE, "sentAt": Role.SENT, "channel": Role.CHANNEL, "writeKey": Role.TEXT,
+    "category": Role.NULL, "traits": Role.ODD, "previousId": Role.ODD, "groupId": Role.ODD,
+}  # fmt: skip
+_BATCH: Final = Form(
+    kind=0,
+    flags=Flag.OPERATIONS,
+    members={
+        Level.AROUND: {
+            "batch": Role.LIST, "sentAt": Role.SENT, "writeKey": Role.KEY, "context": Role.ODD,
+        },
+        Level.EVENT: _EVENT,
+        Level.TYPES: _CALLS,
+    },
+    about=lambda text, channel: (Raw(text), channel),
+    told=lambda shape, count, length, received_at: ONE if shape == SINGLE else MANY,
+)  # fmt: skip
+_ONE: Final = msgspec.structs.replace(_BATCH, members={Level.AROUND: _EVENT | {"writeKey": Role.KEY}})
+FORMS: Final = (_BATCH, _ONE)
+
+
+def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
+    """As what a body may be plain, and the call that its path names; None: it is not."""
+    if asked.call == BATCH:
+        return _BATCH, 0
+    call = _CALLS.get(asked.call)
+    return (_ONE, call) if call else None
 
 
 def _settings(asked: Asked) -> Reply:

@@ -10,45 +10,70 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from pugd.dialects import segment
-from pugd.dialects.dialect import Asked
+from pugd.dialects.dialect import Asked, Dialect
+from pugd.dialects.known import PLAIN_FORMS, as_plain
 from pugd.dialects.message import Decoded, read
-from pugd.dialects.plain import Plain
+from pugd.dialects.plain import NOWHERE, TRACK, Plain
 from pugd.enrich import clock
-from pugd.model import EVENT, OLD_EVENT, PARTS, Batch
+from pugd.enrich.event import enriched
+from pugd.model import EVENT, OLD_EVENT, PARTS, Batch, encoded
 
 NOW = 1_795_502_400_000  # 2026-11-24T06:40:00.000Z
 AT = "2026-11-24T06:39:59.123Z"
 pack = msgspec.msgpack.Encoder().encode
-PLAIN = Plain()
+PLAIN = Plain(enriched, PLAIN_FORMS)
+BATCH, ONE = segment.FORMS
 
 
 def message(**fields: object) -> dict[str, object]:
     return {"type": "track", "event": "x", "messageId": "m-1", "userId": "u", "timestamp": AT, **fields}
 
 
-def long_way(body: bytes, single: bool) -> tuple[bytes, bytes, bytes] | None:
-    """(event keys, ids, rows with actors 7, 8, …), where every event of the body is taken as an event."""
-    decoded = segment.decode(body, Asked("track" if single else "batch"))
+AGENT = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
+)
+AGENTS = (
+    "",
+    AGENT,
+    "curl/8.5.0",
+    "Mözilla \xff",
+    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+)
+PLACE = bytes(encoded("NZ", "", "Ōtautahi"))
+Rows = tuple[bytes, bytes, bytes]
+
+
+def long_way(
+    dialect: Dialect, asked: Asked, body: bytes, user_agent: str = "", place: Raw | None = None
+) -> Rows | None:
+    """(event keys, ids, rows with actors 7, 8, …), where every event of the body is taken as an event, and no bot's."""
+    decoded = dialect.decode(body, asked)
     if not isinstance(decoded, Decoded):
         return None
     batch = Batch()
     refused = read(
-        decoded, batch, project=3, secret=False, received_at=NOW, transport="http", clock=clock, mint=lambda: "minted"
-    )
-    if refused or not batch.length or batch.calls:
+        decoded, batch, project=3, secret=False, received_at=NOW, transport="http", clock=clock, mint=lambda: "minted",
+        enrich=enriched, user_agent=user_agent, place=place,
+    )  # fmt: skip
+    if refused or not batch.length or batch.calls or batch.bots:
         return None
     batch.parts[1::PARTS] = list(range(7, 7 + batch.length))
     return pack(batch.event_keys), pack(batch.ids), b"".join(map(pack, batch.parts))
 
 
-def short_way(body: bytes, single: bool) -> tuple[bytes, bytes, bytes] | None:
+def short_way(dialect: Dialect, asked: Asked, body: bytes, user_agent: str = "", place: bytes = NOWHERE) -> Rows | None:
     PLAIN.reset()
-    count = PLAIN.add(body, single, 3, NOW)
+    found = as_plain(dialect, asked, NOW)
+    if found is None:
+        return None
+    count = PLAIN.add(found[0], body, NOW, call=found[1], user_agent=user_agent, place=place)
     assert count == PLAIN.count
     if not count:
         return None
+    PLAIN.own(count, 3)
     return (
         pack(msgspec.msgpack.decode(PLAIN.event_keys())),
         pack(msgspec.msgpack.decode(PLAIN.ids())),
@@ -56,12 +81,38 @@ def short_way(body: bytes, single: bool) -> tuple[bytes, bytes, bytes] | None:
     )
 
 
-def is_plain(body: bytes, single: bool = False) -> bool:
-    """And if so, both ways agree."""
-    short = short_way(body, single)
-    if short is not None:
-        assert short == long_way(body, single)
-    return short is not None
+def agree(dialect: Dialect, asked: Asked, body: bytes, user_agent: str = "", place: bytes = NOWHERE) -> bool:
+    """Is it plain? And if so, both ways agree, on the key that it names and on whatever its answer is made of too."""
+    short = short_way(dialect, asked, body, user_agent, place)
+    if short is None:
+        return False
+    assert short == long_way(dialect, asked, body, user_agent, Raw(place))
+    decoded, found = dialect.decode(body, asked), as_plain(dialect, asked, NOW)
+    assert isinstance(decoded, Decoded)
+    assert found is not None
+    assert decoded.write_key == PLAIN.key()
+    if dialect is not segment:
+        read(
+            decoded, Batch(), project=3, secret=False, received_at=NOW, transport="http", clock=clock, mint=lambda: "x"
+        )
+        told = found[0].told(PLAIN.shape(), PLAIN.count, len(body), NOW)
+        for name in ("words", "place", "single", "received_at", "payload_bytes"):
+            assert getattr(told, name, None) == getattr(decoded, name, None)
+        taken = list(range(PLAIN.count))
+        assert (taken if told.taken is None else list(told.taken)) == (
+            taken if decoded.taken is None else decoded.taken
+        )
+    return True
+
+
+def is_plain(body: bytes, single: bool = False, user_agent: str = "") -> bool:
+    return agree(segment, Asked("track" if single else "batch"), body, user_agent)
+
+
+def add(body: bytes, single: bool, project: int = 3) -> int:
+    count = PLAIN.add(ONE if single else BATCH, body, NOW, call=TRACK if single else 0)
+    PLAIN.own(count, project)
+    return count
 
 
 def batch(*messages: object, **around: object) -> bytes:
@@ -89,6 +140,10 @@ def batch(*messages: object, **around: object) -> bytes:
         {"writeKey": "k", "integrations": {"All": True}, "_metadata": {"nodeVersion": "22"}, "sentAt": AT},
         {"event": "e" * 512, "messageId": "m" * 300},
         {"event": "\x7f", "userId": "u" * 128},
+        {"channel": "web"},
+        {"channel": "server", "context": {"channel": "mobile"}},
+        {"channel": None, "originalTimestamp": "2024-01-15T10:01:00.123Z", "name": "x", "category": None},
+        {"timestamp": None, "originalTimestamp": "2024-01-15T10:01:00.123Z"},
     ],
 )
 def test_plain(fields: dict[str, object]) -> None:
@@ -101,7 +156,9 @@ def test_plain(fields: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"type": "page"},
+        {"type": "identify"},
+        {"type": "page", "name": "x", "category": "c"},
+        {"type": "page", "name": 5},
         {"type": None},
         {"event": ""},
         {"event": None},
@@ -130,9 +187,9 @@ def test_plain(fields: dict[str, object]) -> None:
         {"properties": {"$add": {"n": 1}}},
         {"properties": {"a": float("inf")}},
         {"context": "x"},
-        {"channel": "web"},
+        {"channel": "mainframe"},
         {"traits": {}},
-        {"originalTimestamp": AT},
+        {"originalTimestamp": "x"},
     ],
 )
 def test_not_plain(fields: dict[str, object]) -> None:
@@ -143,6 +200,30 @@ def test_not_plain(fields: dict[str, object]) -> None:
 def test_a_key_that_changes_traits_is_not_plain_however_it_is_escaped(key: str) -> None:
     body = batch(message(), message(properties={"KEY": {}})).replace(b"KEY", key.encode())
     assert not is_plain(body)
+
+
+@pytest.mark.parametrize("call", ["page", "screen"])
+@pytest.mark.parametrize("name", [{}, {"name": None}, {"name": ""}, {"name": "Home"}, {"name": "n", "category": None}])
+def test_pages_and_screens(call: str, name: dict[str, object]) -> None:
+    one = message(type=call, properties={"title": "t"}, **name)
+    assert is_plain(batch(one, message(), one))
+    assert agree(segment, Asked(call), json.dumps(one).encode())
+
+
+def test_a_browser_is_known_by_the_agent_of_its_request() -> None:
+    """Each agent, the same context: what is told of one is never told of another; a bot's events go the long way."""
+    body = batch(message(context={"locale": "en"}), message(context={"userAgent": AGENTS[2]}), message())
+    for agent in (*AGENTS, *AGENTS):
+        assert is_plain(body, user_agent=agent) is not ("Googlebot" in agent)
+    assert is_plain(batch(message(context={"userAgent": "x"})), user_agent=AGENTS[-1])  # what it says itself counts
+    assert not is_plain(batch(message(context={"userAgent": AGENTS[-1]})), user_agent=AGENT)
+    assert not is_plain(body, user_agent="x" * 513)
+
+
+def test_a_place_is_in_the_rows_of_its_body() -> None:
+    body = batch(message(context={"locale": "en"}), message())
+    for place in (PLACE, NOWHERE, PLACE):
+        assert agree(segment, Asked("batch"), body, AGENT, place)
 
 
 def test_a_single_message_is_what_its_path_says() -> None:
@@ -172,7 +253,7 @@ VALUES = st.recursive(
 FIELDS = st.fixed_dictionaries(
     {},
     optional={
-        "type": st.sampled_from(["track", "track", "page", "x", None]),
+        "type": st.sampled_from(["track", "track", "page", "screen", "x", None]),
         "event": st.text(max_size=10) | VALUES,
         "messageId": st.text(max_size=10) | VALUES,
         "userId": st.text(max_size=10) | VALUES,
@@ -189,8 +270,10 @@ FIELDS = st.fixed_dictionaries(
         )
         | VALUES,
         "context": st.fixed_dictionaries({}, optional={"page": VALUES, "userAgent": VALUES, "ip": VALUES}) | VALUES,
-        "name": VALUES,
-        "channel": VALUES,
+        "name": st.text(max_size=10) | VALUES,
+        "category": VALUES,
+        "originalTimestamp": st.just("2024-01-15T10:01:00.123Z") | VALUES,
+        "channel": st.sampled_from(["web", "server"]) | VALUES,
         "traits": VALUES,
         "writeKey": VALUES,
         "other": VALUES,
@@ -199,13 +282,19 @@ FIELDS = st.fixed_dictionaries(
 
 
 @settings(max_examples=300)
-@given(st.lists(FIELDS, min_size=1, max_size=4), st.booleans(), st.booleans(), st.sampled_from([AT, None, "x", 5]))
+@given(
+    st.lists(FIELDS, min_size=1, max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([AT, None, "x", 5]),
+    st.sampled_from(AGENTS),
+)
 def test_whatever_is_plain_says_the_same(
-    fields: list[dict[str, object]], single: bool, ascii: bool, sent: object
+    fields: list[dict[str, object]], single: bool, ascii: bool, sent: object, agent: str
 ) -> None:
     messages = [message(**one) for one in fields]
     whole: object = messages[0] if single else {"batch": messages, "sentAt": sent}
-    is_plain(json.dumps(whole, ensure_ascii=ascii).encode("utf-8", "surrogatepass"), single)
+    is_plain(json.dumps(whole, ensure_ascii=ascii).encode("utf-8", "surrogatepass"), single, agent)
 
 
 def test_mutations_of_plain_bodies() -> None:
@@ -226,9 +315,9 @@ def test_mutations_of_plain_bodies() -> None:
 
 def test_events_of_several_bodies_stand_in_order_and_some_can_be_left_out() -> None:
     PLAIN.reset()
-    assert PLAIN.add(batch(message(messageId="a"), message(messageId="b")), False, 3, NOW) == 2
-    assert PLAIN.add(batch(message(messageId="n"), {"type": "track"}), False, 3, NOW) == 0
-    assert PLAIN.add(json.dumps(message(messageId="c", anonymousId="v")).encode(), True, 4, NOW) == 1
+    assert add(batch(message(messageId="a"), message(messageId="b")), False, 3) == 2
+    assert add(batch(message(messageId="n"), {"type": "track"}), False, 3) == 0
+    assert add(json.dumps(message(messageId="c", anonymousId="v")).encode(), True, 4) == 1
     assert msgspec.msgpack.decode(PLAIN.event_keys())[:4] == [3, "a", NOW - 877, "x"]
     assert msgspec.msgpack.decode(PLAIN.ids()) == [3, "u", "", 3, "u", "", 4, "u", "v"]
     rows = PLAIN.rows(array("Q", [1, 2, 3]), [1], [2])
@@ -244,7 +333,7 @@ def test_more_contexts_than_are_kept() -> None:
         taken = 0
         for number in range(6000):
             body = batch(message(context={"locale": f"{turn}-{number}"}))
-            taken += PLAIN.add(body, False, 3, NOW)
+            taken += add(body, False, 3)
             if number % 100 == 99 and turn:
                 PLAIN.reset()
         assert taken == 6000 if turn else 3000 < taken <= 4096

@@ -12,7 +12,7 @@ from test_accept import PUBLIC, World, track
 from pugd.accept import Arrival
 from pugd.dialects.dialect import Asked
 from pugd.enrich.event import enriched
-from pugd.model import EventRow, LinkRow
+from pugd.model import EventRow, LinkRow, TraitRow
 
 CHROME = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
@@ -44,7 +44,11 @@ def test_an_event_is_enriched_alike_on_either_way(world):
         "page": {"url": "https://www.shop.example/?utm_source=x&utm_medium=email", "referrer": "https://google.com/"},
     }  # fmt: skip
     sent(world, track("plain", anonymousId="a", context=context))
-    sent(world, track("long", anonymousId="a", context=context), track("x", anonymousId="b", context=context, name="n"))
+    sent(
+        world,
+        track("long", anonymousId="a", context=context),
+        track("x", anonymousId="b", context=context, category="c"),
+    )
     first, second, _ = rows(world, EventRow)
     told = {
         "browser": "Chrome", "browser_version": "131", "os": "Windows", "os_version": "10", "device": "desktop",
@@ -53,6 +57,23 @@ def test_an_event_is_enriched_alike_on_either_way(world):
     }  # fmt: skip
     for row in (first, second):
         assert {name: getattr(row, name) for name in told} == told
+
+
+def test_a_bot_s_events_prove_nothing_whichever_way_they_go(world):
+    """By the agent of its request, alone and in the wake-up of a browser that sends the very same."""
+    for number, agent in enumerate((HEADLESS, CHROME, HEADLESS)):
+        both = {"anonymousId": f"a{number}", "userId": f"u{number}", "timestamp": "2026-09-21T14:13:20.000Z"}
+        sent(world, track(f"{number}", **both), user_agent=agent, from_browser=True)
+        sent(
+            world,
+            track(f"{number}t", **both, properties={"$set": {"plan": "pro"}}),
+            user_agent=agent,
+            from_browser=True,
+        )
+    assert [row.bot for row in rows(world, EventRow)] == [1, 1, 0, 0, 1, 1]
+    assert {row.b_id for row in rows(world, LinkRow)} | {row.a_id for row in rows(world, LinkRow)} >= {"a1", "u1"}
+    assert not {"a0", "u0", "a2", "u2"} & {row.a_id for row in rows(world, LinkRow)}
+    assert [row.user_id for row in rows(world, TraitRow)] == ["u1"]
 
 
 def test_only_a_browser_s_own_header_is_read_and_only_where_the_context_says_nothing(world):

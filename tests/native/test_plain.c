@@ -26,30 +26,51 @@ static uint32_t rnd(uint32_t below)
     return (uint32_t)((state >> 11) % below);
 }
 
-static const char *const MESSAGES[] = {
-    "{\"type\":\"track\",\"event\":\"x\",\"messageId\":\"m\",\"userId\":\"u\",\"timestamp\":\"" AT "\"}",
-    "{\"messageId\":\"m2\",\"event\":\"page \xc3\xa4\",\"anonymousId\":\"a\",\"properties\":{\"a\":[1,{\"b\":\"}\\\"]\"}]},"
-    "\"context\":{\"page\":{\"url\":\"https://x/\"}},\"type\":\"track\"}",
-    "{ \"type\" : \"track\" , \"event\" : \"e\", \"messageId\":\"m3\", \"userId\":null, \"anonymousId\":\"b\",\n"
-    "\"timestamp\":\"2024-02-29T10:01:00.123456+00:00\",\"context\":null,\"properties\":null,\"more\":[[],{},-1.5e3,true] }",
-    "{\"type\":\"page\",\"name\":\"n\",\"userId\":\"u\"}",
-    "{\"type\":\"track\",\"event\":\"x\",\"messageId\":\"m\",\"userId\":\"u\",\"context\":{\"locale\":\"%u\"}}",
+static const char *const MESSAGES[3][6] = {
+    {
+        "{\"type\":\"track\",\"event\":\"x\",\"messageId\":\"m\",\"userId\":\"u\",\"timestamp\":\"" AT "\"}",
+        "{\"messageId\":\"m2\",\"event\":\"page \xc3\xa4\",\"anonymousId\":\"a\",\"properties\":{\"a\":[1,{\"b\":\"}\\\"]\"}]},"
+        "\"context\":{\"page\":{\"url\":\"https://x/\"}},\"type\":\"track\"}",
+        "{ \"type\" : \"track\" , \"event\" : \"e\", \"messageId\":\"m3\", \"userId\":null, \"anonymousId\":\"b\",\n"
+        "\"timestamp\":\"2024-02-29T10:01:00.123456+00:00\",\"context\":null,\"properties\":null,\"more\":[[],{},-1.5e3,true] }",
+        "{\"type\":\"page\",\"userId\":\"u\",\"messageId\":\"m4\",\"channel\":\"web\",\"name\":null}",
+        "{\"type\":\"track\",\"event\":\"x\",\"messageId\":\"m\",\"userId\":\"u\",\"context\":{\"locale\":\"%u\"}}",
+        "{\"type\":\"group\",\"event\":\"x\",\"messageId\":\"m\",\"userId\":\"u\"}",
+    },
+    {
+        "{\"event\":\"x\",\"uuid\":\"i\",\"properties\":{\"distinct_id\":\"a\",\"$lib\":\"web\",\"$known\":true,\"p\":[{}]}}",
+        "{\"event\":\"$view\",\"distinct_id\":\"a\",\"properties\":{\"$id\":\"j\",\"$same\":\"a\",\"token\":\"k\"},\"offset\":15}",
+        "{ \"event\" : \"y\", \"distinct_id\":\"a\",\"uuid\":\"i\",\"timestamp\":1790000000.25,\"offset\":null }",
+        "{\"event\":\"x\",\"uuid\":\"i\",\"distinct_id\":\"b\",\"properties\":{\"$os\":{\"a\":[1,\"MARK\"]},\"MARK\":1,\"$lib\":\"x\"}}",
+        "{\"event\":\"x\",\"uuid\":\"i\",\"distinct_id\":\"b\",\"properties\":{\"$lib\":\"%u\"}}",
+        "{\"event\":\"$set\",\"uuid\":\"i\",\"distinct_id\":\"b\"}",
+    },
+    {
+        "{\"event\":\"x\",\"properties\":{\"$id\":\"i\",\"token\":\"k\",\"distinct_id\":\"$device:a\",\"$device_id\":\"a\",\"time\":1790}}",
+        "{\"event\":\"x\",\"properties\":{\"$id\":\"i\",\"distinct_id\":\"a\",\"$device_id\":\"b\",\"token\":\"k\"}}",
+        "{\"event\":\"x\",\"properties\":{\"$id\":\"i\",\"$user_id\":\"a\",\"$os\":null,\"time\":1790000000123}}",
+        "{\"event\":\"$view\",\"properties\":{\"$id\":\"i\",\"$had\":true,\"distinct_id\":\"a\",\"$device_id\":\"b\",\"token\":\"k\"}}",
+        "{\"event\":\"x\",\"properties\":{\"$id\":\"i\",\"$os\":\"%u\",\"distinct_id\":\"a\"}}",
+        "{\"event\":\"x\",\"properties\":{\"$id\":\"i\",\"distinct_id\":\"a\",\"of\":{\"token\":\"k\"}}}",
+    },
 };
-static const char *const PIECES[] = {"", "\"", "{", "}", "[", "]", ",", ":", "\\", " ", "null", "0", "\xff", "track", "9"};
+static const char *const PIECES[] = {"",  "\"",   "{",     "}",       "[", "]",    ",",         ":",     "\\",
+                                     " ", "null", "0",     "\xff",    "track", "9", "\"token\"", "$device:", "MARK"};
 
 static char text[1 << 16];
 
-static size_t make_body(int single)
+static size_t make_body(int form, int single)
 {
     size_t n = 0;
     char one[1024];
-    int count = single ? 1 : 1 + (int)rnd(4);
-    if (!single) n += (size_t)sprintf(text, "{\"sentAt\":\"%s\",\"batch\":[", AT);
+    int count = single ? 1 : 1 + (int)rnd(4), listed = form && rnd(2);
+    if (!single && listed) n += (size_t)sprintf(text, "[");
+    else if (!single) n += (size_t)sprintf(text, "{\"sentAt\":\"%s\",\"writeKey\":\"k\",\"batch\":[", AT);
     for (int i = 0; i < count; i++) {
-        snprintf(one, sizeof one, MESSAGES[rnd(rnd(4) ? 3 : 5)], rnd(9000)); /* NOLINT: all are ours */
+        snprintf(one, sizeof one, MESSAGES[form][rnd(rnd(4) ? 4 : 6)], rnd(9000)); /* NOLINT: all are ours */
         n += (size_t)sprintf(text + n, "%s%s", i ? "," : "", one);
     }
-    if (!single) n += (size_t)sprintf(text + n, "]}");
+    if (!single) n += (size_t)sprintf(text + n, listed ? "]" : "]}");
     if (rnd(2)) return n;
     for (int changes = 1 + (int)rnd(3); changes; changes--) {
         size_t at = rnd((uint32_t)n), cut = rnd(4);
@@ -63,13 +84,79 @@ static size_t make_body(int single)
     return n;
 }
 
+struct entry {
+    const char *name;
+    int level, role;
+};
+
+static void name_members(struct pugd_plain *p, int form, const struct entry *e)
+{
+    for (; e->name; e++)
+        assert(!pugd_plain_member(p, (uint32_t)form, (uint32_t)e->level, (const uint8_t *)e->name,
+                                  (uint32_t)strlen(e->name), (uint32_t)e->role));
+}
+
+enum { A = PUGD_PLAIN_AROUND_LEVEL, E = PUGD_PLAIN_EVENT_LEVEL, P = PUGD_PLAIN_PROPERTIES_LEVEL, SAYS = PUGD_PLAIN_SAYS };
+
+/* Forms 0, 1 and 2 read bodies of several, 3, 4 and 5 the same events alone. */
+static struct pugd_plain *make(uint64_t seed)
+{
+    static const struct entry types[] = {{"track", PUGD_PLAIN_TYPES_LEVEL, PUGD_PLAIN_TRACK},
+                                         {"page", PUGD_PLAIN_TYPES_LEVEL, PUGD_PLAIN_PAGE},
+                                         {"web", PUGD_PLAIN_CHANNELS_LEVEL, 1},
+                                         {"$view", PUGD_PLAIN_NAMES_LEVEL, PUGD_PLAIN_SCREEN},
+                                         {"$set", PUGD_PLAIN_NAMES_LEVEL, PUGD_PLAIN_OTHER},
+                                         {0}};
+    static const struct entry around[] = {{"batch", A, PUGD_PLAIN_LIST}, {"sentAt", A, PUGD_PLAIN_SENT},
+                                          {"writeKey", A, PUGD_PLAIN_KEY}, {0}};
+    static const struct entry events[3][20] = {
+        {{"type", E, PUGD_PLAIN_TYPE}, {"event", E, PUGD_PLAIN_EVENT}, {"messageId", E, PUGD_PLAIN_ID},
+         {"userId", E, PUGD_PLAIN_USER}, {"anonymousId", E, PUGD_PLAIN_ANONYMOUS}, {"timestamp", E, PUGD_PLAIN_TIME},
+         {"properties", E, PUGD_PLAIN_PROPERTIES}, {"context", E, PUGD_PLAIN_CONTEXT}, {"name", E, PUGD_PLAIN_NAME},
+         {"channel", E, PUGD_PLAIN_CHANNEL}, {0}},
+        {{"event", E, PUGD_PLAIN_EVENT}, {"uuid", E, PUGD_PLAIN_ID}, {"$id", P, PUGD_PLAIN_ID_ELSE},
+         {"distinct_id", E, PUGD_PLAIN_DISTINCT}, {"distinct_id", P, PUGD_PLAIN_DISTINCT_ELSE},
+         {"timestamp", E, PUGD_PLAIN_TIME}, {"offset", E, PUGD_PLAIN_AGE}, {"properties", E, PUGD_PLAIN_PROPERTIES},
+         {"$known", P, PUGD_PLAIN_KNOWN}, {"$same", P, PUGD_PLAIN_SAME}, {"token", P, PUGD_PLAIN_KEY},
+         {"$lib", P, PUGD_PLAIN_NONE | SAYS}, {"$os", P, PUGD_PLAIN_NONE | SAYS}, {"MARK", P, PUGD_PLAIN_NONE | SAYS}, {0}},
+        {{"event", E, PUGD_PLAIN_EVENT}, {"$id", P, PUGD_PLAIN_ID}, {"distinct_id", P, PUGD_PLAIN_DISTINCT},
+         {"$device_id", P, PUGD_PLAIN_ANONYMOUS | SAYS}, {"$user_id", P, PUGD_PLAIN_USER}, {"$had", P, PUGD_PLAIN_HAD},
+         {"time", P, PUGD_PLAIN_TIME}, {"token", P, PUGD_PLAIN_TOKEN}, {"properties", E, PUGD_PLAIN_PROPERTIES},
+         {"$os", P, PUGD_PLAIN_NONE | SAYS}, {0}},
+    };
+    static const uint32_t flags[3] = {
+        PUGD_PLAIN_OPERATIONS,
+        PUGD_PLAIN_BY_NAME | PUGD_PLAIN_BARE_LIST | PUGD_PLAIN_WALKED | PUGD_PLAIN_TOGETHER | PUGD_PLAIN_NUMBERS |
+            PUGD_PLAIN_ONE_ID,
+        PUGD_PLAIN_BY_NAME | PUGD_PLAIN_BARE_LIST | PUGD_PLAIN_WALKED | PUGD_PLAIN_TOGETHER | PUGD_PLAIN_NUMBERS |
+            PUGD_PLAIN_DEVICE_ID | PUGD_PLAIN_CUT,
+    };
+    struct pugd_plain *p = pugd_plain_new(25, seed);
+    assert(p);
+    for (int form = 0; form < 6; form++) {
+        int kind = form % 3;
+        const uint8_t *marker = (const uint8_t *)"\"MARK";
+        assert(pugd_plain_form(p, (uint32_t)kind, flags[kind], marker, kind == 1 ? 5 : 0) == form);
+        name_members(p, form, types);
+        if (form < 3) name_members(p, form, around);
+        if (form < 3) name_members(p, form, events[kind]);
+        struct entry alone[20] = {0};
+        for (int i = 0; i < 20 && events[kind][i].name; i++) {
+            alone[i] = events[kind][i];
+            if (alone[i].level == E) alone[i].level = A;
+        }
+        if (form >= 3) name_members(p, form, alone);
+    }
+    return p;
+}
+
 enum { BODIES = 40 };
 
 int main(void)
 {
-    uint64_t taken = 0, refused = 0, starved = 0;
-    struct pugd_plain *p = pugd_plain_new(25, 1);
-    assert(p);
+    uint64_t taken = 0, refused = 0, starved = 0, of[3] = {0};
+    struct pugd_plain *p = make(1);
+    const uint8_t *agents[] = {(const uint8_t *)"", (const uint8_t *)"Mozilla/5.0", (const uint8_t *)"Mozilla/5.1"};
     for (int round = 0; round < 3000; round++) {
         uint8_t *bodies[BODIES];
         int held = 0;
@@ -77,28 +164,37 @@ int main(void)
         failing_of = 0;
         if (round % 20 == 0) { /* small buffers again, which must grow */
             pugd_plain_free(p);
-            p = pugd_plain_new(25, (uint64_t)round);
-            assert(p);
+            p = make((uint64_t)round);
         }
         failing_of = rnd(2) ? 200 : 0;
         pugd_plain_reset(p);
         for (int b = 0; b < BODIES; b++) {
-            int single = (int)rnd(2);
-            size_t length = make_body(single);
+            int single = (int)rnd(2), form = (int)rnd(3);
+            size_t length = make_body(form, single);
+            const uint8_t *agent = agents[rnd(3)];
             uint8_t *body = malloc(length ? length : 1);
             assert(body);
             memcpy(body, text, length);
             bodies[held++] = body;
-            int64_t count = pugd_plain_add(p, body, length, single, 1 + rnd(300), NOW);
+            int64_t count = pugd_plain_add(p, (uint32_t)(form + 3 * single), body, length,
+                                           single && !form ? PUGD_PLAIN_TRACK : 0, NOW, agent, (uint32_t)strlen((const char *)agent),
+                                           (const uint8_t *)"\xa0\xa0", rnd(2) ? 2 : 0);
             if (count > 0) {
                 taken++;
+                of[form]++;
                 count &= PUGD_PLAIN_LEARN - 1;
+                pugd_plain_own(p, (size_t)count, 1 + rnd(300));
+                size_t key_length;
+                int shape;
+                const uint8_t *key = pugd_plain_key(p, &key_length, &shape);
+                assert(!key || (key > body && key + key_length < body + length));
+                assert(single ? shape == PUGD_PLAIN_SINGLE : shape != PUGD_PLAIN_SINGLE || form);
                 int64_t at;
                 int learnt = 1;
                 while (learnt && (at = pugd_plain_unknown(p)) >= 0) {
                     const struct pugd_plain_event *e = pugd_plain_at(p, (size_t)at);
-                    learnt = !pugd_plain_learn(p, e->context, e->context_length, (const uint8_t *)"mid", 3,
-                                               (const uint8_t *)"tail", 4);
+                    assert(!e->context_length || e->context[e->context_length - 1]);
+                    learnt = !pugd_plain_learn(p, (size_t)at, (const uint8_t *)"mid", 3, (const uint8_t *)"tail", 4);
                 }
                 if (learnt && rnd(10)) {
                     expected += (size_t)count;
@@ -123,14 +219,14 @@ int main(void)
                 assert(e->event_length && e->event_id_length && (e->user_length || e->anonymous_length));
             }
             const uint8_t *keys = pugd_plain_event_keys(p, &length);
-            assert(keys[0] == 0xdd && length > 5 && keys[4] == (uint8_t)(4 * expected));
+            assert(!keys || (keys[0] == 0xdd && length > 5 && keys[4] == (uint8_t)(4 * expected)));
             const uint8_t *ids = pugd_plain_ids(p, &length);
-            assert(ids[0] == 0xdd && ids[4] == (uint8_t)(3 * expected));
+            assert(!ids || (ids[0] == 0xdd && ids[4] == (uint8_t)(3 * expected)));
             const uint8_t *rows = pugd_plain_rows(p, actors, skip, skipped, skip, 0, &length);
             size_t heads = 0;
             if (rows) {
                 for (size_t i = 0; i + 3 <= length; i++) heads += rows[i] == 0xdc && rows[i + 1] == 0 && rows[i + 2] == 25;
-                assert(heads >= expected - skipped);
+                assert(heads >= expected - skipped && length <= pugd_plain_most(p));
             }
             free(actors);
             free(skip);
@@ -144,6 +240,7 @@ int main(void)
     assert(failing_held == 0);
     printf("%llu taken, %llu not plain, %llu without memory\n", (unsigned long long)taken, (unsigned long long)refused,
            (unsigned long long)starved);
+    for (int form = 0; form < 3; form++) assert(of[form] > 3000);
     assert(taken > 10000 && refused > 10000 && starved > 10);
     return 0;
 }
