@@ -1,9 +1,10 @@
 """What it costs to understand a body, enrichment included, beside the bare msgspec decode of the same bytes.
 
-`python bench/bench_decode.py [--turns 300]`. A batch of 100 events of about 476 bytes and a browser's context, as
-Segment's libraries send it, decoded by msgspec into typed Structs with `properties` left raw: that is 1. Beside it, to
-finished journal rows: the short way (C), the long way, both with user agents, campaigns and bots told; and one way of
-other dialects, each against the decode of its own body. Processor time, the least of the turns of each, in turns.
+`python bench/bench_decode.py [--turns 300]`. Batches of 100 events with what a browser says of itself, as libraries of
+each dialect send them, decoded by msgspec into typed Structs with `properties` left raw: that is 1. Beside it, to
+finished journal rows: the short way (C), of a server's requests and of a browser's; the short way where no context was
+met before; and the long way, all with user agents, campaigns and bots told. Processor time, the least of the turns of
+each, in turns.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pugd.dialects import posthog, segment
-from pugd.dialects.dialect import Asked
+from pugd.dialects import amplitude, context, mixpanel, posthog, segment
+from pugd.dialects.dialect import Asked, Dialect
+from pugd.dialects.known import PLAIN_FORMS, as_plain
 from pugd.dialects.message import Message, read
 from pugd.dialects.plain import Plain
 from pugd.enrich import clock
@@ -73,13 +75,55 @@ class PosthogBody(msgspec.Struct, gc=False):
     batch: list[posthog.Event]
 
 
-def short(body: bytes, user_agent: str = "") -> Callable[[], None]:
-    plain = Plain(enriched, segment.FORMS)
+def mixpanel_body() -> bytes:
+    events = [
+        {
+            "event": "add_to_cart",
+            "properties": {
+                "$os": "Windows", "$current_url": "https://shop.example/p?utm_source=x", "$screen_height": 1080,
+                "$screen_width": 1920, "mp_lib": "web", "$lib_version": "2.55.1", "$insert_id": f"{number:016x}",
+                "time": 1_789_999_990.123, "distinct_id": f"$device:{number:08x}", "$device_id": "1f2e3d",
+                "product_id": f"prod-{number}", "price": 12.5, "token": "k",
+            },
+        }
+        for number in range(100)
+    ]  # fmt: skip
+    return json.dumps(events, separators=(",", ":")).encode()
+
+
+def amplitude_body() -> bytes:
+    events = [
+        {
+            "user_id": f"user-{number}", "device_id": "1f2e3d", "session_id": 1_789_999_000_000,
+            "time": 1_789_999_990_123, "platform": "Web", "language": "en-US", "ip": "$remote",
+            "insert_id": f"0190{number:028x}", "event_type": "add_to_cart", "event_id": number,
+            "event_properties": {"product_id": f"prod-{number}", "price": 12.5}, "library": "amplitude-ts/2.11.1",
+            "user_agent": AGENT,
+        }
+        for number in range(100)
+    ]  # fmt: skip
+    return json.dumps({"api_key": "k", "events": events, "client_upload_time": "2026-09-21T14:13:20.000Z"}).encode()
+
+
+class AmplitudeBody(msgspec.Struct, gc=False):
+    events: list[amplitude.Event]
+
+
+def short(dialect: Dialect, body: bytes, call: str, user_agent: str = "", fresh: bool = False) -> Callable[[], None]:
+    """`fresh`: no context is known, here or in the long way's own memory."""
+    kept = Plain(enriched, PLAIN_FORMS)
     actors = array("Q", range(1, 101))
+    found = as_plain(dialect, Asked(call), NOW)
+    assert found is not None
+    form, number = found
 
     def turn() -> None:
+        plain = kept
+        if fresh:
+            plain = Plain(enriched, PLAIN_FORMS)
+            context._cache.clear()
         plain.reset()
-        assert plain.add(segment.FORMS[0], body, NOW, user_agent=user_agent) == 100
+        assert plain.add(form, body, NOW, call=number, user_agent=user_agent) == 100
         plain.own(100, 1)
         plain.rows(actors, [], [])
 
@@ -118,18 +162,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--turns", type=int, default=300)
     turns = parser.parse_args().turns
-    ours, theirs = segment_body(), posthog_body()
-    segments = {
-        "short way": short(ours),
-        "browser": short(ours, AGENT),
-        "long way": long(segment.decode, ours, "batch"),
-    }
-    posthogs = {"long way": long(posthog.decode, theirs, "capture")}
-    for name, body, bare, ways in (
-        ("Segment", ours, msgspec.json.Decoder(Body), segments),
-        ("PostHog", theirs, msgspec.json.Decoder(PosthogBody), posthogs),
+    for name, dialect, body, call, bare in (
+        ("Segment", segment, segment_body(), "batch", msgspec.json.Decoder(Body)),
+        ("PostHog", posthog, posthog_body(), "capture", msgspec.json.Decoder(PosthogBody)),
+        ("Mixpanel", mixpanel, mixpanel_body(), "track", msgspec.json.Decoder(list[mixpanel.Event])),
+        ("Amplitude", amplitude, amplitude_body(), "events", msgspec.json.Decoder(AmplitudeBody)),
     ):
-        costs = least(turns, {"msgspec": lambda: bare.decode(body), **ways})  # noqa: B023
+        ways = {
+            "short way": short(dialect, body, call),
+            "browser": short(dialect, body, call, AGENT),
+            "long way": long(dialect.decode, body, call),
+        }
+        costs = least(turns, {"msgspec": lambda: bare.decode(body), **ways})  # type: ignore[attr-defined] # noqa: B023
         print(f"{name}, 100 events of {len(body) // 100} bytes: msgspec {costs['msgspec'] * 1e4:.2f} µs an event")
         for way in ways:
             print(f"    {way:10} {costs[way] * 1e4:6.2f} µs, {costs[way] / costs['msgspec']:5.2f} ×")

@@ -24,7 +24,6 @@ enum {
     KIND_OLD_EVENT = 5,
 };
 #define CONTEXTS_BYTES_MAX ((size_t)16 << 20)
-#define SKEW_DEAD_BAND_MS 60000
 #define FUTURE_MAX_MS 86400000
 #define TIME_MAX_MS 9000000000000
 #define SECONDS_BELOW 100000000000
@@ -696,7 +695,7 @@ static int take_role(struct pugd_plain *p, struct body *b, struct reading *r, st
         return 0;
     case PUGD_PLAIN_SENT:
         if (take_time(t, 0, &ms)) return -1;
-        if (ms >= 0 && (b->received_at - ms > SKEW_DEAD_BAND_MS || ms - b->received_at > SKEW_DEAD_BAND_MS)) return -1;
+        if (ms >= 0 && (b->received_at - ms > PUGD_PLAIN_SKEW_DEAD_BAND_MS || ms - b->received_at > PUGD_PLAIN_SKEW_DEAD_BAND_MS)) return -1;
         return 0;
     case PUGD_PLAIN_KEY: return take_key(p, t, &piece);
     case PUGD_PLAIN_TOKEN: return take_key(p, t, &piece) || !piece.at ? -1 : cut_token(r, key, t);

@@ -83,10 +83,10 @@ enum pugd_plain_role {
     PUGD_PLAIN_EMPTY,
     PUGD_PLAIN_NULL,
     PUGD_PLAIN_ODD,
-    PUGD_PLAIN_NONE, /* none, but for what it SAYS */
+    PUGD_PLAIN_NONE, /* passed over, as what the form does not name */
 };
 #define PUGD_PLAIN_ROLE 0x3f
-#define PUGD_PLAIN_SAYS 0x40 /* beside a role: the member is a part of the context */
+#define PUGD_PLAIN_SAYS 0x40 /* beside a role, or alone: the member is a part of the context */
 #define PUGD_PLAIN_CHANNEL_MAX 7
 
 enum pugd_plain_flag {
@@ -100,6 +100,8 @@ enum pugd_plain_flag {
     PUGD_PLAIN_DEVICE_ID = 128,
     PUGD_PLAIN_CUT = 256, /* "token" among the properties is left out of them */
 };
+
+#define PUGD_PLAIN_SKEW_DEAD_BAND_MS 60000 /* enrich/clock.py */
 
 /* How a body holds its events. */
 enum pugd_plain_shape { PUGD_PLAIN_SINGLE = 1, PUGD_PLAIN_BATCHED = 2, PUGD_PLAIN_LISTED = 3 };

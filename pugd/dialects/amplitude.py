@@ -29,6 +29,7 @@ from pugd import errors
 from pugd.dialects import salvage, traits
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
+from pugd.dialects.plain import OTHER, PAGE, SCREEN, Flag, Form, Level, Role, named
 from pugd.model import Ack, Refusal
 
 GROUPS_MAX: Final = 50
@@ -285,7 +286,6 @@ def _add(event: Event, event_id: str | None, index: int, told: _Read) -> Refusal
         messages.append(message)
     assert told.indexes is not None
     assert told.changes is not None
-    web = isinstance(event.platform, str) and event.platform.lower() == "web"
     if changes and call != "group":
         told.changes[len(told.messages)] = changes
     for message in messages:
@@ -293,7 +293,7 @@ def _add(event: Event, event_id: str | None, index: int, told: _Read) -> Refusal
         if not named:
             # The library for groups names no person; as other libraries do, the group stands in for one.
             message.anonymousId = f"${message.category}_{message.groupId}"
-        message.context, message.channel = context, "web" if web else None
+        message.context, message.channel = context, _channel(event)
         told.messages.append(message)
         told.indexes.append(index)
     told.refused += [_placed(one, index, event_id) for one in refused]
@@ -373,6 +373,13 @@ def _together(text: bytes, event: Event) -> Raw:
 _NULL: Final = Raw(b"null")
 
 
+_PAGE_MARK: Final = b'"[Amplitude] Page '
+
+
+def _channel(event: Event) -> str | None:
+    return "web" if isinstance(event.platform, str) and event.platform.lower() == "web" else None
+
+
 def _context(event: Event, properties: bytes) -> Raw:
     """What Amplitude says of where it happened, in Segment's words. `ip` is not among it."""
     found: dict[str, object] = {}
@@ -386,7 +393,7 @@ def _context(event: Event, properties: bytes) -> Raw:
     put("library", name=name or event.library, version=version if name else None)
     put("app", version=event.app_version)
     put("os", name=event.os_name, version=event.os_version)
-    kind = None if isinstance(event.platform, str) and event.platform.lower() == "web" else event.platform
+    kind = None if _channel(event) else event.platform
     put(
         "device", id=event.idfv or event.android_id, type=kind, brand=event.device_brand, model=event.device_model,
         manufacturer=event.device_manufacturer, advertisingId=event.idfa or event.adid,
@@ -396,7 +403,7 @@ def _context(event: Event, properties: bytes) -> Raw:
         "location", country=event.country, region=event.region, city=event.city, dma=event.dma,
         latitude=event.location_lat, longitude=event.location_lng,
     )  # fmt: skip
-    if b'"[Amplitude] Page ' in properties:
+    if _PAGE_MARK in properties:
         page = _page.decode(properties)
         put("page", url=page.location or page.url, path=page.path, title=page.title, referrer=page.referrer)
         put(
@@ -409,6 +416,48 @@ def _context(event: Event, properties: bytes) -> Raw:
         "ingestion_metadata": event.ingestion_metadata,
     }  # fmt: skip
     return Raw(_encode(found | {name: value for name, value in plain.items() if value not in (None, "")}))
+
+
+def _about(text: bytes, channel: str | None) -> tuple[Raw, str | None]:
+    event = _event.decode(text)
+    return _context(event, text), _channel(event)
+
+
+_PLAIN: Final = Form(
+    kind=3,
+    flags=Flag.BY_NAME | Flag.WALKED | Flag.TOGETHER | Flag.NUMBERS,
+    members={
+        Level.AROUND: named(
+            _Body, {Role.LIST: ["events"], Role.KEY: ["api_key"], Role.SENT: ["client_upload_time"]}
+        ),
+        Level.EVENT: named(Event, {
+            Role.EVENT: ["event_type"], Role.ID: ["insert_id"], Role.USER: ["user_id"], Role.ANONYMOUS: ["device_id"],
+            Role.TIME: ["time"], Role.PROPERTIES: ["event_properties"], Role.EMPTY: ["user_properties"],
+            Role.NULL: ["groups", *_PURCHASE], Role.NONE: ["group_properties"],
+            Role.SAYS: [
+                "session_id", "library", "platform", "app_version", "os_name", "os_version", "device_brand",
+                "device_manufacturer", "device_model", "carrier", "country", "region", "city", "dma", "location_lat",
+                "location_lng", "language", "user_agent", "idfa", "idfv", "adid", "android_id", "plan",
+                "ingestion_metadata",
+            ],
+        }),
+        Level.PROPERTIES: {field.encode_name: Role.SAYS for field in msgspec.structs.fields(_Page)},
+        Level.NAMES: {
+            name: {"page": PAGE, "screen": SCREEN}.get(call, OTHER) for name, call in _CALLS.items()
+        },
+    },
+    about=_about,
+    told=lambda shape, count, length, received_at: _Read(
+        [], place="events", words=_WORDS, taken=list(range(count)), payload_bytes=length, received_at=received_at
+    ),
+    marker=_PAGE_MARK,
+)  # fmt: skip
+FORMS: Final = (_PLAIN,)
+
+
+def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
+    """As what a body may be plain, and the call that its path names; None: it is not."""
+    return _PLAIN, 0
 
 
 def constant(asked: Asked) -> Reply | None:

@@ -27,8 +27,13 @@ _SHAPES: Final[Mapping[Dialect, Shape]] = {
 }
 
 
-_PLAIN: Final[Mapping[Dialect, Callable[[Asked, int], tuple[Form, int] | None]]] = {segment: segment.plain}
-PLAIN_FORMS: Final = (*segment.FORMS,)
+_PLAIN: Final[Mapping[Dialect, Callable[[Asked, int], tuple[Form, int] | None]]] = {
+    segment: segment.plain,
+    posthog: posthog.plain,
+    amplitude: amplitude.plain,
+    mixpanel: mixpanel.plain,
+}
+PLAIN_FORMS: Final = (*segment.FORMS, *posthog.FORMS, *amplitude.FORMS, *mixpanel.FORMS)
 """All there are."""
 
 

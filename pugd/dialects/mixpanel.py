@@ -39,6 +39,7 @@ from pugd.dialects import salvage, traits
 from pugd.dialects.dialect import NOTHING as NO_FORM
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
+from pugd.dialects.plain import OTHER, PAGE, SINGLE, Flag, Form, Level, Role, named
 from pugd.model import Ack, Refusal
 
 TRACK: Final = "track"
@@ -443,6 +444,9 @@ def _without_token(text: bytes, token: object) -> Raw:
         at = text.find(pair)
         if at > 0 and text[at - 1] in b"{,":
             return Raw(text[:at] + text[at + len(pair) :])
+        last = b',"token":"%s"}' % token.encode()
+        if text.endswith(last):
+            return Raw(text[: -len(last)] + b"}")
     members = _members.decode(text)
     members.pop("token", None)
     return Raw(_encode(members))
@@ -491,6 +495,40 @@ def _made(said: _Where) -> Raw:
     )  # fmt: skip
     plain = {"userAgent": said.user_agent, "locale": said.locale, "timezone": said.timezone}
     return Raw(_encode(found | {name: value for name, value in plain.items() if value is not None}))
+
+
+_EVENT: Final = named(Event, {Role.EVENT: ["event"], Role.PROPERTIES: ["properties"]})
+_SAYS: Final = [field.encode_name for field in msgspec.structs.fields(_Where)]
+_PLAIN: Final = Form(
+    kind=2,
+    flags=(
+        Flag.BY_NAME | Flag.BARE_LIST | Flag.WALKED | Flag.TOGETHER | Flag.NUMBERS | Flag.DEVICE_ID | Flag.CUT
+    ),
+    members={
+        Level.AROUND: _EVENT,
+        Level.EVENT: _EVENT,
+        Level.PROPERTIES: named(_Where, {Role.SAYS: _SAYS}) | named(_Properties, {
+            Role.TOKEN: ["token"], Role.DISTINCT: ["distinct_id"], Role.TIME: ["time"], Role.ID: ["$insert_id"],
+            Role.ANONYMOUS | Role.SAYS: ["$device_id"], Role.USER: ["$user_id"], Role.SAYS: ["mp_lib"],
+            Role.HAD: ["$had_persisted_distinct_id"],
+            # Of calls that are not plain.
+            Role.NONE: ["alias", "$identified_id", "$anon_id", "$anon_distinct_id", "$distinct_ids"],
+        }),
+        Level.NAMES: {name: PAGE if call == "page" else OTHER for name, call in _CALLS.items()},
+    },
+    about=lambda text, channel: (_context(text), "web" if _where.decode(text).mp_lib == "web" else None),
+    told=lambda shape, count, length, received_at: Decoded(
+        [], place="", single=shape == SINGLE, words=_WORDS[TRACK], received_at=received_at
+    ),
+)  # fmt: skip
+FORMS: Final = (_PLAIN,)
+
+
+def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
+    """As what a body may be plain, and the call that its path names; None: it is not."""
+    if asked.call in (ENGAGE, GROUPS) or (asked.call == IMPORT and asked.form.get("api_key") is not None):
+        return None
+    return _PLAIN, 0
 
 
 ONE: Final = Reply(200, b"1", "text/plain; charset=utf-8")

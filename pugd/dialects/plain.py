@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from msgspec import Raw, Struct
 
 from pugd._native import ffi, lib
@@ -29,6 +30,8 @@ NEW_CONTEXTS_MAX = 512
 AGENT_LENGTH_MAX = 512
 """And one from a browser of a longer name."""
 
+SKEW_DEAD_BAND_MS: Final[int] = lib.PUGD_PLAIN_SKEW_DEAD_BAND_MS
+"""A body that was sent at another time than this, by its own account, is not plain."""
 TRANSPORT = "http"
 NOWHERE: Final = bytes(encoded("", "", ""))
 """Country, region and city, in MessagePack, of a sender whose place is not known."""
@@ -86,8 +89,8 @@ class Role:
     NULL: Final[int] = lib.PUGD_PLAIN_NULL
     ODD: Final[int] = lib.PUGD_PLAIN_ODD
     NONE: Final[int] = lib.PUGD_PLAIN_NONE
-    SAYS: Final[int] = lib.PUGD_PLAIN_SAYS | lib.PUGD_PLAIN_NONE
-    """Nothing but a part of the context; beside another role with `|`, that too."""
+    SAYS: Final[int] = lib.PUGD_PLAIN_SAYS
+    """A part of the context, and nothing else; with `|` beside a role, that too."""
 
 
 class Flag:
@@ -117,6 +120,18 @@ class Form(Struct, frozen=True, eq=False):
     told: Callable[[int, int, int, int], Decoded]
     """Shape, events, bytes and time of a body → what its answer is made of, as `decode` gives it once it is read."""
     marker: bytes = b""
+    """What the context says depends on whether this stands in the properties: it must stand in what is SAID too."""
+
+
+def named(struct: type[Struct], roles: Mapping[int, Sequence[str]]) -> dict[str, int]:
+    """Role → members, by their names as they are sent; all that `struct` reads besides is ODD, so that what is read
+    of a new one is never passed over."""
+    found = {field.encode_name: Role.ODD for field in msgspec.structs.fields(struct)}
+    for role, names in roles.items():
+        for name in names:
+            assert found.get(name) == Role.ODD, f"{struct.__name__} has no {name}, or it has two roles"
+            found[name] = role
+    return found
 
 
 class Plain:

@@ -29,6 +29,7 @@ from pugd import errors
 from pugd.dialects import posthog_asks, salvage, traits
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
+from pugd.dialects.plain import BATCHED, OTHER, PAGE, SCREEN, SINGLE, SKEW_DEAD_BAND_MS, Flag, Form, Level, Role, named
 from pugd.model import Ack, Refusal
 
 CAPTURE: Final = "capture"
@@ -266,10 +267,7 @@ def _add(
         changes = []
     message = Message(call, event.uuid or _text(said.insert_id) or None)
     message.timestamp = event.timestamp if event.timestamp is not None else _time(said.time)
-    if said.lib is None:
-        said.lib, said.lib_version = sdk
-    message.context = _context(event, said)
-    message.channel = "web" if said.lib == "web" else None
+    message.context, message.channel = _where(event, said, sdk)
     known = call == "identify" or said.is_identified is True or _text(said.user_id) == distinct
     if known:
         message.userId = distinct
@@ -358,6 +356,13 @@ def _together(text: bytes, event: Event) -> Raw:
     return Raw(_encode(members))
 
 
+def _where(event: Event, said: _Properties, sdk: tuple[str | None, str | None]) -> tuple[Raw, str | None]:
+    """What an event says of where it happened: its context, its channel."""
+    if said.lib is None:
+        said.lib, said.lib_version = sdk
+    return _context(event, said), "web" if said.lib == "web" else None
+
+
 def _context(event: Event, said: _Properties) -> Raw:
     """What PostHog says of where it happened, in Segment's words."""
     found: dict[str, object] = {}
@@ -389,6 +394,54 @@ def _context(event: Event, said: _Properties) -> Raw:
         "sessionId": event.session_id or said.session_id,
     }
     return Raw(_encode(found | {name: value for name, value in plain.items() if value is not None}))
+
+
+_EVENT: Final = named(Event, {
+    Role.EVENT: ["event"], Role.ID: ["uuid"], Role.DISTINCT: ["distinct_id"], Role.PROPERTIES: ["properties"],
+    Role.TIME: ["timestamp"], Role.AGE: ["offset"], Role.SENT: ["sent_at"], Role.KEY: ["api_key", "token"],
+})  # fmt: skip
+_PLAIN: Final = Form(
+    kind=1,
+    flags=Flag.BY_NAME | Flag.BARE_LIST | Flag.WALKED | Flag.TOGETHER | Flag.NUMBERS | Flag.ONE_ID,
+    members={
+        Level.AROUND: _EVENT | {"batch": Role.LIST},
+        Level.EVENT: _EVENT,
+        Level.PROPERTIES: named(_Properties, {
+            Role.ID_ELSE: ["$insert_id"], Role.DISTINCT_ELSE: ["distinct_id"], Role.TIME_ELSE: ["$time"],
+            Role.KEY: ["token"], Role.SAME: ["$user_id"], Role.KNOWN: ["$is_identified"],
+            # What calls for more than an event, or for changes of traits, which are not plain.
+            Role.NONE: ["alias", "$anon_distinct_id", "$process_person_profile", "$ignore_sent_at", "$group_type",
+                        "$group_key", "$group_set"],
+            Role.SAYS: [
+                "title", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "$session_id",
+                "$device_id", "$device_type", "$device_model", "$device_manufacturer", "$current_url", "$pathname",
+                "$referrer", "$raw_user_agent", "$useragent", "$user_agent", "$browser_language", "$locale",
+                "$timezone", "$lib", "$lib_version", "$os", "$os_name", "$os_version", "$app_name", "$app_version",
+                "$app_build", "$screen_width", "$screen_height",
+            ],
+        }),
+        Level.NAMES: {
+            name: {"page": PAGE, "screen": SCREEN}.get(call, OTHER)
+            for name, call in {**dict.fromkeys(_DROPPED, ""), **_CALLS}.items()
+        },
+    },
+    about=lambda text, channel: _where(Event(), _properties.decode(text), (None, None)),
+    told=lambda shape, count, length, received_at: Decoded(
+        [], place="batch" if shape == BATCHED else "", single=shape == SINGLE, words=_WORDS, received_at=received_at
+    ),
+)  # fmt: skip
+FORMS: Final = (_PLAIN,)
+
+
+def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
+    """As what a body may be plain, and the call that its path names; None: it is not."""
+    if asked.call not in _SENT or asked.more or asked.form.get("compression"):
+        return None
+    if asked.query:
+        sent = _milliseconds(asked.query)
+        if b"compression=lz64" in asked.query or (sent is not None and abs(received_at - sent) > SKEW_DEAD_BAND_MS):
+            return None
+    return _PLAIN, 0
 
 
 KEPT: Final = Reply(200, b'{"status":1}')
