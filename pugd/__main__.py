@@ -221,7 +221,7 @@ def _told(key: Key, used: KeyUsage | None) -> str:
 
 @main.group(cls=Commands)
 def keys() -> None:
-    """List, make, limit, rotate and revoke keys."""
+    """List, make, limit, sign, rotate and revoke keys."""
 
 
 @keys.command("list")
@@ -277,12 +277,35 @@ def keys_limit(loaded: Config, number: int, name: str | None, **given: Any) -> N
     click.echo(_told(changed, None))
 
 
+@keys.command("sign")
+@settings("data")
+@click.argument("number", type=int)
+@click.option("--off", is_flag=True, help="Take its secret away: datagrams need no signature any more.")
+def keys_sign(loaded: Config, number: int, off: bool) -> None:
+    """Give a public write key, by its number in the list, a new secret and print it: what datagrams say of who somebody
+    is must be signed with it from now on. The secret is not to be had again. It holds within seconds."""
+    from pugd.control import keys as keys_
+    from pugd.control import postgres
+
+    with postgres.borrowed(_conninfo(loaded)) as connection:
+        key = keys_.find(connection, number)
+        if key is not None and key.kind != "write":
+            raise click.UsageError(
+                f"key {number} is a {key.kind} key: datagrams are sent, and signed, with public write keys alone"
+            )
+        secret = keys_.sign(connection, number, off=off)
+    if secret is None:
+        raise click.ClickException(f"there is no key {number} in force; `pugd keys list` shows all")
+    click.echo(secret or f"key {number} signs no datagrams")
+
+
 @keys.command("rotate")
 @settings("data")
 @click.argument("number", type=int)
 @click.option("--overlap", default="7d", show_default=True, help="How long both open: 30s, 15m, 24h, 7d.")
 def keys_rotate(loaded: Config, number: int, overlap: str) -> None:
-    """Make a key with the settings of another and print it; the other one stays in force for a while, then ends."""
+    """Make a key with the settings of another and print it; the other one stays in force for a while, then ends. If it
+    has a signing secret, the new key's own is printed behind the key, on the next line."""
     from pugd.control import keys as keys_
     from pugd.control import postgres
 
@@ -291,7 +314,8 @@ def keys_rotate(loaded: Config, number: int, overlap: str) -> None:
         made = keys_.rotate(connection, number, length)
     if made is None:
         raise click.ClickException(f"there is no key {number} in force; `pugd keys list` shows all")
-    click.echo(made)
+    for secret in filter(None, made):
+        click.echo(secret)
     click.echo(f"key {number} opens for {overlap} more", err=True)
 
 

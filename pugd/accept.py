@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from pugd import errors
-from pugd.dialects import datagram, segment
+from pugd.dialects import datagram, segment, signature
 from pugd.dialects.dialect import Asked, Dialect, Reply
 from pugd.dialects.known import PLAIN_FORMS, as_plain, name_of, shape_of
 from pugd.dialects.message import Decoded, made_bytes, read, without_reused
@@ -95,6 +95,9 @@ class Arrival(Struct, gc=False):
 
 class Keys(Protocol):
     """Who sends, and how much (edge/gate.py)."""
+
+    @property
+    def signs(self) -> bool: ...
 
     def open(self, key: str, origin: bytes | None = None) -> WriteKey | Refusal: ...
 
@@ -174,11 +177,19 @@ class Accept:
         self._refused: Counter[str] = Counter()
         self._links_refused: Counter[str] = Counter()
 
-    def take(self, arrivals: Sequence[Arrival], lines: bytes, datagrams: int, received_at: int) -> list[Ack]:
+    def take(
+        self,
+        arrivals: Sequence[Arrival],
+        lines: bytes,
+        datagrams: int,
+        received_at: int,
+        offsets: Sequence[int] = (),
+    ) -> list[Ack]:
         """Take a wake-up.
 
         `lines`        its datagrams end to end, each ended by a line feed; `datagrams`: how many those are
         `received_at`  ms
+        `offsets`      where in `lines` each datagram begins, and where the last one ends; without them none is signed
         returns        an Ack for each arrival, in order; datagrams get none
         raises         JournalError where the disk has failed
         cost           about 4 µs an event in batches of 100
@@ -190,13 +201,19 @@ class Accept:
         begin = size = 0
         for index, arrival in enumerate(arrivals):
             if size and size + len(arrival.body) > TOGETHER_BYTES_MAX:
-                acks += self._take(arrivals[begin:index], b"", 0, size, received_at)
+                acks += self._take(arrivals[begin:index], b"", 0, (), size, received_at)
                 begin, size = index, 0
             size += len(arrival.body)
-        return acks + self._take(arrivals[begin:], lines, datagrams, size + len(lines), received_at)
+        return acks + self._take(arrivals[begin:], lines, datagrams, offsets, size + len(lines), received_at)
 
     def _take(
-        self, arrivals: Sequence[Arrival], lines: bytes, datagrams: int, size: int, received_at: int
+        self,
+        arrivals: Sequence[Arrival],
+        lines: bytes,
+        datagrams: int,
+        offsets: Sequence[int],
+        size: int,
+        received_at: int,
     ) -> list[Ack]:
         """Take a wake-up, or a part of one, of `size` bytes."""
         if not self._writer.room(size):
@@ -238,7 +255,7 @@ class Accept:
             self._keep(plain, arrivals, acks, kept, size, received_at)
             kept = len(acks)
         if lines:
-            self._read_datagrams(lines, batch, received_at)
+            self._read_datagrams(lines, offsets, batch, received_at)
         if batch.length and not self._keep(batch, arrivals, acks, kept, size, received_at):
             self._datagrams_refused += datagrams
         return acks
@@ -412,6 +429,7 @@ class Accept:
         transport: str,
         received_at: int,
         user_agent: str = "",
+        unsigned: bool = False,
     ) -> list[Refusal]:
         return read(
             decoded,
@@ -424,29 +442,56 @@ class Accept:
             mint=self._mint,
             enrich=enriched,
             user_agent=user_agent,
+            unsigned=unsigned,
         )
 
-    def _read_datagrams(self, lines: bytes, batch: Batch, received_at: int) -> None:
-        before = batch.length
-        try:
-            self._read_lines(lines, batch, received_at)
-        except Exception:
-            log.exception("reading %d bytes of datagrams failed", len(lines))
-            batch.cut(before)
+    def _read_datagrams(self, lines: bytes, offsets: Sequence[int], batch: Batch, received_at: int) -> None:
+        parts = signature.parts(lines, offsets) if self._keys.signs else [signature.Part(lines)]
+        for part in parts:
+            before = batch.length
+            try:
+                self._read_part(part, batch, received_at)
+            except Exception:
+                log.exception("reading %d bytes of datagrams failed", len(part.lines))
+                batch.cut(before)
+                self._datagrams_refused += 1
+                self._refused[errors.INTERNAL] += 1
+
+    def _read_part(self, part: signature.Part, batch: Batch, received_at: int) -> None:
+        """Read datagrams that are unsigned or of keys that need none, or one that is signed."""
+        signed = part.signed
+        key = self._keys.open(signed.write_key) if signed is not None else None
+        if signed is None or not isinstance(key, WriteKey) or not key.signing:
+            self._read_lines(datagram.decode(part.lines), batch, received_at)
+            return
+        proof = signature.proven(signed, key.signing, received_at)
+        if isinstance(proof, Refusal):
             self._datagrams_refused += 1
-            self._refused[errors.INTERNAL] += 1
+            self._note_datagram(proof, key, received_at)
+            return
+        found = datagram.decode(signed.lines)
+        datagram.name(found, proof)
+        self._read_lines(found, batch, received_at, signed.write_key)
 
-    def _read_lines(self, lines: bytes, batch: Batch, received_at: int) -> None:
-        for decoded in datagram.decode(lines):
-            refused, key = (
-                ([decoded], None) if isinstance(decoded, Refusal) else self._read_run(decoded, batch, received_at)
-            )
-            self._datagrams_refused += len(refused)
+    def _read_lines(
+        self, found: list[Decoded | Refusal], batch: Batch, received_at: int, signed_by: str | None = None
+    ) -> None:
+        """Read what was decoded of lines. `signed_by`: the write key whose events among them are signed"""
+        for decoded in found:
+            if isinstance(decoded, Refusal):
+                refused, key, lost = [decoded], None, 1
+            else:
+                lost = len(decoded.messages)
+                before = batch.length
+                refused, key = self._read_run(decoded, batch, received_at, signed_by)
+                lost -= batch.length - before
+            self._datagrams_refused += lost
             for refusal in refused:
-                self._refused[refusal.code] += 1
-                self.refusals.note(refusal, received_at, key=key, dialect="datagram", transport="udp")
+                self._note_datagram(refusal, key, received_at)
 
-    def _read_run(self, decoded: Decoded, batch: Batch, received_at: int) -> tuple[list[Refusal], WriteKey | None]:
+    def _read_run(
+        self, decoded: Decoded, batch: Batch, received_at: int, signed_by: str | None
+    ) -> tuple[list[Refusal], WriteKey | None]:
         key = self._keys.open(decoded.write_key or "")
         if isinstance(key, Refusal):
             return [key] * len(decoded.messages), None
@@ -454,9 +499,14 @@ class Accept:
         if over is not None:
             return [over] * len(decoded.messages), key
         before = batch.length
-        refused = self._read_messages(decoded, batch, key, "udp", received_at)
+        unsigned = bool(key.signing) and decoded.write_key != signed_by
+        refused = self._read_messages(decoded, batch, key, "udp", received_at, unsigned=unsigned)
         self._keys.count(key, batch.length - before, received_at)
         return refused, key
+
+    def _note_datagram(self, why: Refusal, key: WriteKey | None, received_at: int) -> None:
+        self._refused[why.code] += 1
+        self.refusals.note(why, received_at, key=key, dialect="datagram", transport="udp")
 
     def _keep_batch(self, batch: Batch, received_at: int) -> tuple[int, list[int]]:
         """Actors, duplicates, links, journal.
@@ -511,7 +561,7 @@ class Accept:
             if call is not None:
                 self._link(call, out, index in old)
                 self._change_traits(call, actor, OLD_TRAIT if index in old else TRAIT, out)
-            elif index in look and index not in batch.bots:
+            elif index in look and index not in batch.silent:
                 self._link(_evidence(event, batch.ids[3 * index]), out)
             count += len(out) - before
             if event[0] is not None:

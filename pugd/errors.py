@@ -16,6 +16,8 @@ MISSING_FIELD: Final = "missing_field"
 INVALID_ID: Final = "invalid_id"
 INVALID_KEY: Final = "invalid_key"
 FORBIDDEN: Final = "forbidden"
+INVALID_SIGNATURE: Final = "invalid_signature"
+UNSIGNED: Final = "unsigned"
 NOT_FOUND: Final = "not_found"
 METHOD_NOT_ALLOWED: Final = "method_not_allowed"
 INVALID_PROTOBUF: Final = "invalid_protobuf"
@@ -43,7 +45,9 @@ NOT_LINKED: Final = "not_linked"
 
 _STATUS_OF: Final = {
     INVALID_KEY: 401,
+    INVALID_SIGNATURE: 401,
     FORBIDDEN: 403,
+    UNSIGNED: 403,
     NOT_FOUND: 404,
     METHOD_NOT_ALLOWED: 405,
     TIMEOUT: 408,

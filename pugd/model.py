@@ -228,15 +228,15 @@ class Batch:
     The parts of all events, encoded one after another, are their rows. What many events say alike is encoded once.
     """
 
-    __slots__ = ("bots", "calls", "event_keys", "ids", "length", "parts")
+    __slots__ = ("calls", "event_keys", "ids", "length", "parts", "silent")
 
     def __init__(self) -> None:
         self.event_keys: list[int | str] = []
         self.ids: list[int | str] = []
         self.parts: list[Any] = []
         self.calls: dict[int, Call] = {}
-        self.bots: set[int] = set()
-        """Calls that are events of bots: what their ids say links nobody."""
+        self.silent: set[int] = set()
+        """Calls that are events of bots, or unsigned where a key signs: what their ids say links nobody."""
         self.length = 0
         """How many calls."""
 
@@ -245,7 +245,7 @@ class Batch:
         del self.event_keys[KEYS * length :], self.ids[3 * length :], self.parts[PARTS * length :]
         for index in [index for index in self.calls if index >= length]:
             del self.calls[index]
-        self.bots = {index for index in self.bots if index < length}
+        self.silent = {index for index in self.silent if index < length}
         self.length = length
 
 
@@ -300,7 +300,8 @@ class WriteKey(msgspec.Struct, frozen=True):
     per_day: int = 0
     """Events a UTC day; 0: as many as come."""
     signing: str = ""
-    """The secret that its datagrams are signed with; '' where it has none."""
+    """The secret that its datagrams are signed with, without which they say nothing of people (dialects/signature.py);
+    '' where it has none."""
     until: int = 0
     """From then on, in ms, it opens nothing; 0: for ever."""
 

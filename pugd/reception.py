@@ -162,11 +162,10 @@ class Reception:
             senders.append(request)
             if opened_bytes > TOGETHER_BYTES_MAX:
                 # A wake-up's bodies are bounded as they came, not as they inflate: the rest waits until these are gone.
-                self._take(arrivals, senders, b"", 0, received_at)
+                self._take(arrivals, senders, None, received_at)
                 arrivals, senders, opened_bytes = [], [], 0
-        lines, number = (datagrams.data, len(datagrams)) if datagrams is not None else (b"", 0)
-        if arrivals or lines:
-            self._take(arrivals, senders, lines, number, received_at)
+        if arrivals or datagrams is not None:
+            self._take(arrivals, senders, datagrams, received_at)
 
     def _note(self, note: _Note, why: Refusal, head: Head, received_at: int) -> None:
         """For the operator: what was refused before it was read."""
@@ -209,10 +208,13 @@ class Reception:
         return data, msgspec.structs.replace(asked, form=fields)
 
     def _take(
-        self, arrivals: list[Arrival], senders: list[Request], lines: bytes, number: int, received_at: int
+        self, arrivals: list[Arrival], senders: list[Request], datagrams: Datagrams | None, received_at: int
     ) -> None:
         assert self._accept is not None
-        acks = self._accept.take(arrivals, lines, number, received_at)
+        if datagrams is None:
+            acks = self._accept.take(arrivals, b"", 0, received_at)
+        else:
+            acks = self._accept.take(arrivals, datagrams.data, len(datagrams), received_at, datagrams.offsets)
         for request, arrival, ack in zip(senders, arrivals, acks, strict=True):
             if ack is LATER:
                 assert self._large is not None

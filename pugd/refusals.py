@@ -24,6 +24,8 @@ KEPT: Final = 1_000
 PROJECTS_MAX: Final = 1_000
 ALIKE_MS: Final = 10_000
 TEXT_MAX: Final = 300
+MESSAGE_MAX: Final = 1_000
+"""So much of a message is looked at: no mail address that begins in what is kept of it ends behind that."""
 SAMPLE_MAX: Final = 800
 SAMPLED_BYTES_MAX: Final = 256 * 1024
 """No sample is made of a larger body: it would have to be read."""
@@ -105,7 +107,7 @@ class Refusals:
             entry.count += count
             return
         self._number += 1
-        name, message = key.name if key is not None else "", hidden(why.message)[:TEXT_MAX]
+        name, message = key.name if key is not None else "", hidden(why.message[:MESSAGE_MAX])[:TEXT_MAX]
         entry = Entry(
             self._number, at, why.code, message, field, count, dialect, path[:TEXT_MAX], transport, number, name,
             sample(body, why.index),
@@ -147,7 +149,7 @@ _HIDDEN: Final = "(hidden)"
 _MAIL: Final = re.compile(r"[^\s\"'<>@,;:]{1,64}@[^\s\"'<>@,;:]{1,255}")
 _V4: Final = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
 _V6: Final = re.compile(r"(?<![0-9A-Fa-f:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![0-9A-Fa-f:])")
-_KEY: Final = re.compile(r"\b(?:pub|prv|read|phc|phx)_[A-Za-z0-9_-]{6,}")
+_KEY: Final = re.compile(r"\b(?:pub|prv|sig|read|phc|phx)_[A-Za-z0-9_-]{6,}")
 _MEMBER: Final = re.compile(
     r"(\"(?:" + "|".join(re.escape(name) for name in sorted(_SECRETS)) + r")\"\s*:\s*)(?:\"[^\"]*\"?|[^,}\]\s]+)", re.I
 )
@@ -175,8 +177,9 @@ def sample(body: bytes, index: int | None) -> str:
 
 def hidden(text: str) -> str:
     """A text without addresses and keys."""
-    for pattern in (_MAIL, _V6, _V4, _KEY):
-        text = pattern.sub(_HIDDEN, text)
+    for sign, pattern in (("@", _MAIL), (":", _V6), (".", _V4), ("_", _KEY)):
+        if sign in text:  # looking for addresses takes long where there is none
+            text = pattern.sub(_HIDDEN, text)
     return text
 
 

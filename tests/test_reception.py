@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tracemalloc
+from collections.abc import Sequence
 from typing import Any, cast
 
 from running_edge import Running, running
@@ -23,7 +24,9 @@ class Counting:
         self.sizes: list[list[int]] = []
         self.lines: list[int] = []
 
-    def take(self, arrivals: list[Arrival], lines: bytes, datagrams: int, received_at: int) -> list[Ack]:
+    def take(
+        self, arrivals: list[Arrival], lines: bytes, datagrams: int, received_at: int, offsets: Sequence[int] = ()
+    ) -> list[Ack]:
         self.sizes.append([len(arrival.body) for arrival in arrivals])
         self.lines.append(datagrams)
         return [Ack(1, [], None, 0) for _ in arrivals]

@@ -2,7 +2,8 @@
 
 A public write key (`pub_…`) stands in web pages, so it is kept as it is and can be shown again. A secret write key
 (`prv_…`) and a read key (`read_…`) are kept as SHA-256 only: they are random and long, so a plain hash cannot be turned
-round. Keys that an operator seeds may be any string; `prv_` at its start is what makes a write key secret.
+round; nor can be checked with a hash what a write key's datagrams are signed with (dialects/signature.py): that secret
+is kept as it is. Keys that an operator seeds may be any string; `prv_` at its start is what makes a write key secret.
 
 A key is in force until it is revoked or its time is over: `rotate` makes another with the same settings, and gives the
 old one that time, during which both open.
@@ -25,6 +26,8 @@ from pugd.errors import ControlError
 from pugd.model import KeyFile, Project, WriteKey
 
 PREFIXES: Final = {"write": "pub_", "secret_write": "prv_", "read": "read_"}
+SIGNING: Final = "sig_"
+"""How a signing secret begins."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -62,8 +65,7 @@ def make(connection: Connection, project: int, kind: str, name: str = "", limits
     """
     if not any(one.id == project for one in projects.list_projects(connection)):
         raise ControlError(f"there is no project {project}")
-    key = PREFIXES[kind] + secrets.token_urlsafe(24).replace("-", "x").replace("_", "y")
-    id_ = _insert(connection, project, kind, key)
+    id_, key = _make(connection, project, kind)
     change(connection, id_, name=name, limits=limits)
     return key
 
@@ -82,20 +84,36 @@ def change(connection: Connection, id_: int, *, name: str | None = None, limits:
     return done.rowcount == 1
 
 
-def rotate(connection: Connection, id_: int, overlap: timedelta) -> str | None:
+def sign(connection: Connection, id_: int, *, off: bool = False) -> str | None:
+    """From now on a public write key's datagrams are signed with a new secret, or with none.
+
+    returns  the secret, never to be had again, '' for none; None if there is no such key in force
+    """
+    secret = "" if off else SIGNING + _random()
+    done = connection.execute(
+        "update keys_in_force set signing = %s where id = %s and kind = 'write'",
+        (secret, id_),
+    )
+    return secret if done.rowcount == 1 else None
+
+
+def rotate(connection: Connection, id_: int, overlap: timedelta) -> tuple[str, str] | None:
     """A new key with the settings of another, which stays in force for `overlap` from now, or as long as it had to.
 
-    returns  the new key; None if there is no such key in force
+    A key that signs is followed by one with a secret of its own: so a secret can be changed while senders change.
+    returns  the new key, and its signing secret or ''; None if there is no such key in force
     """
     found = connection.execute(
         "update keys_in_force set expires_at = least(expires_at, now() + %s)"
-        " where id = %s returning project, kind, name, origins, rate, burst, per_day",
+        " where id = %s returning project, kind, name, origins, rate, burst, per_day, signing <> ''",
         (overlap, id_),
     ).fetchone()
     if found is None:
         return None
-    project, kind, name, origins, rate, burst, per_day = found
-    return make(connection, project, kind, name, Limits(tuple(origins), rate, burst, per_day))
+    project, kind, name, origins, rate, burst, per_day, signs = found
+    id_, key = _make(connection, project, kind)
+    change(connection, id_, name=name, limits=Limits(tuple(origins), rate, burst, per_day))
+    return key, (sign(connection, id_) or "") if signs else ""
 
 
 def find(connection: Connection, id_: int) -> Key | None:
@@ -172,6 +190,15 @@ def key_file(connection: Connection) -> KeyFile:
         for kind, key, key_hash, project, id_, name, origins, rate, burst, per_day, signing, until in rows
     }
     return KeyFile(projects=projects.list_projects(connection), write_keys=write_keys)
+
+
+def _make(connection: Connection, project: int, kind: str) -> tuple[int, str]:
+    key = PREFIXES[kind] + _random()
+    return _insert(connection, project, kind, key), key
+
+
+def _random() -> str:
+    return secrets.token_urlsafe(24).replace("-", "x").replace("_", "y")
 
 
 def _insert(connection: Connection, project: int, kind: str, key: str) -> int:

@@ -3,7 +3,8 @@
 `{"writeKey":"…","type":"track","anonymousId":"anon-1","event":"scroll","properties":{"percent":72}}`; without a type it
 is a track. Nothing is ever answered, because a source address can be forged; what is refused is counted. A wake-up's
 datagrams are read as one text, and line by line where something in it is wrong. Lines are independent of one another,
-whoever sent them: each must be a whole event by itself, however it would fit together with its neighbours.
+whoever sent them: each must be a whole event by itself, however it would fit together with its neighbours. That a
+datagram may be signed, and then says what it is of, is signature.py's.
 """
 
 from __future__ import annotations
@@ -39,6 +40,17 @@ def decode(lines: bytes) -> list[Decoded | Refusal]:
         except msgspec.MsgspecError:
             pass
     return [_line(line) for line in lines.split(b"\n") if line.strip()]
+
+
+def name(found: list[Decoded | Refusal], by: str) -> None:
+    """Give each event without a `messageId` one that the same datagram, sent again, has too. `by`: its signature"""
+    number = 0
+    for decoded in found:
+        if isinstance(decoded, Decoded):
+            for message in decoded.messages:
+                if not message.messageId:
+                    message.messageId = f"{by[:32]}-{number}"
+                number += 1
 
 
 def _lengths(array: bytes) -> list[int]:

@@ -122,6 +122,7 @@ def read(
     enrich: context.Enrich = context.unenriched,
     user_agent: str = "",
     place: Raw | None = None,
+    unsigned: bool = False,
 ) -> list[Refusal]:
     """Understand the messages and add them to `batch`.
 
@@ -132,7 +133,9 @@ def read(
     `enrich`       what is made of contexts
     `user_agent`   a browser's own, of the request
     `place`        country, region and city in MessagePack, where they are known
-    returns        a Refusal for each message that was not added, those of `decoded` included
+    `unsigned`     they should be signed and are not: events are taken, but link nobody and change no traits
+    returns        a Refusal for each message that was not added, those of `decoded` included; and for the traits of
+                   each that was, unsigned
     cost           about 1.5 µs an event
     """
     refused = decoded.refused
@@ -196,7 +199,7 @@ def read(
             name = "group"
             properties = _group(message)
         else:
-            wrong = _link_or_traits(
+            wrong = (UNSIGNED if unsigned and call in ("identify", "alias") else None) or _link_or_traits(
                 message, batch, user, anonymous, event_id, project, secret,
                 (occurred, received_at, original, note), transport, about,
                 None if changes_of is None else changes_of.get(number, []),
@@ -230,8 +233,10 @@ def read(
             gone.append(number)
             refused.append(_placed(properties, number, decoded))
             continue
-        if about.bot and transport != "udp":
-            batch.bots.add(batch.length)  # which changes nothing about people
+        if unsigned or (about.bot and transport != "udp"):
+            batch.silent.add(batch.length)  # which changes nothing about people
+            if unsigned and changes:
+                refused.append(_placed(UNSIGNED_TRAITS, number, decoded))
         elif changes:
             # A call beside its event, and public whatever key sent it: what an event says of ids, a key does not back.
             batch.calls[batch.length] = Call(
@@ -252,6 +257,20 @@ def read(
         decoded.taken = [decoded.event(number) for number in numbers]
     decoded.messages = []
     return refused
+
+
+UNSIGNED: Final = Refusal(
+    errors.UNSIGNED,
+    "identify and alias are taken of signed datagrams alone, since the key has a signing secret: sign its datagram, or "
+    "send it by HTTP.",
+    "type",
+)
+UNSIGNED_TRAITS: Final = Refusal(
+    errors.UNSIGNED,
+    "The event was taken but changed no traits, since the key has a signing secret: sign its datagram, or send it by "
+    "HTTP.",
+    "properties",
+)
 
 
 def made_bytes(decoded: Decoded) -> int:

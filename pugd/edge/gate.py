@@ -113,12 +113,15 @@ class Gate:
         self._keys = keys
         self._opened: dict[tuple[bytes, Ways], WriteKey] = {}
         self._meters: dict[int, Meter] = {}
+        self.signs = any(key.signing for key in keys.values())
+        """Is there a key whose datagrams are signed? Else nobody need look for signatures."""
         self.generation = 0
         """Goes up with every `replace`: what was worked out of an older one no longer holds."""
 
     def replace(self, keys: dict[str, WriteKey]) -> None:
         """From now on these keys open. What was counted of those that stay, stays."""
         self._keys = keys
+        self.signs = any(key.signing for key in keys.values())
         self._opened = {}
         self.generation += 1
         known = {key.id: key for key in keys.values()}

@@ -68,6 +68,8 @@ MEND = {
     "invalid_id": "Ids have at most 512 bytes.",
     "invalid_key": "No write key in force: pugd keys list shows those that are.",
     "forbidden": "The key's owner allows other web pages: pugd keys limit NUMBER --origin ORIGIN adds one.",
+    "unsigned": "The key has a signing secret: sign datagrams that say who somebody is, or send them by HTTP.",
+    "invalid_signature": "Another secret or other bytes than were sent, or a clock that is wrong: see docs/udp.md.",
     "rate_limited": "The key has a limit of events a second: pugd keys limit NUMBER --rate N raises it.",
     "quota_exceeded": "The key's events of the day are used up: pugd keys limit NUMBER --per-day N raises that.",
     "too_large": "Send less at once.",

@@ -141,8 +141,10 @@ def test_a_rotated_key_opens_beside_the_new_one_until_its_time_is_over(connectio
     limits = Limits(("https://shop.example",), rate=10)
     old = keys.make(connection, 1, "write", "the shop", limits)
     [first] = keys.list_keys(connection)
-    new = keys.rotate(connection, first.id, timedelta(hours=1))
-    assert new is not None
+    made = keys.rotate(connection, first.id, timedelta(hours=1))
+    assert made is not None
+    new, secret = made
+    assert secret == "", "the old one has none"
     file = keys.key_file(connection).write_keys
     assert file[new].until == 0
     assert abs(file[old].until - (time.time() + 3600) * 1000) < 60_000
@@ -159,13 +161,48 @@ def test_a_rotated_key_opens_beside_the_new_one_until_its_time_is_over(connectio
 def test_a_read_key_rotates_too(connection: Connection) -> None:
     old = keys.make(connection, 1, "read")
     [first] = keys.list_keys(connection)
-    new = keys.rotate(connection, first.id, timedelta(hours=1))
-    assert new is not None
+    made = keys.rotate(connection, first.id, timedelta(hours=1))
+    assert made is not None
+    new, _ = made
     for key in (old, new):
         assert keys.project_of_read_key(connection, key) == Project(1, "default")
     connection.execute("update keys set expires_at = now() where id = %s", (first.id,))
     assert keys.project_of_read_key(connection, old) is None
     assert keys.project_of_read_key(connection, new) is not None
+
+
+def test_a_key_signs_until_it_is_told_not_to_and_its_successor_has_a_secret_of_its_own(connection: Connection) -> None:
+    old = keys.make(connection, 1, "write")
+    [first] = keys.list_keys(connection)
+    assert not first.signing
+    secret = keys.sign(connection, first.id)
+    assert secret is not None
+    assert secret.startswith("sig_")
+    assert len(secret) > 30
+    assert keys.key_file(connection).write_keys[old].signing == secret
+    assert [key.signing for key in keys.list_keys(connection)] == [True]
+    assert secret not in str(keys.list_keys(connection)), "it is shown once"
+    made = keys.rotate(connection, first.id, timedelta(hours=1))
+    assert made is not None
+    new, another = made
+    assert another.startswith("sig_")
+    assert another != secret
+    file = keys.key_file(connection).write_keys
+    assert (file[old].signing, file[new].signing) == (secret, another), "each has its own while both open"
+    again = keys.sign(connection, first.id)
+    assert again not in (None, "", secret)
+    assert keys.sign(connection, first.id, off=True) == ""
+    assert keys.key_file(connection).write_keys[old].signing == ""
+    assert keys.revoke(connection, first.id)
+    assert keys.sign(connection, first.id) is None, "it is not in force any more"
+
+
+@pytest.mark.parametrize("kind", ["secret_write", "read"])
+def test_only_public_write_keys_sign(connection: Connection, kind: str) -> None:
+    keys.make(connection, 1, kind)
+    [key] = keys.list_keys(connection)
+    assert keys.sign(connection, key.id) is None
+    assert keys.sign(connection, 7) is None
 
 
 def test_a_configured_key_comes_back_whole(connection: Connection) -> None:

@@ -17,10 +17,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
-from dialects.hostile import BODY_BYTES_MAX, KEY, Case, case
+from dialects.hostile import BODY_BYTES_MAX, KEY, SIGNING_KEY, SIGNING_SECRET, Case, case, datagram
 from running_edge import Client
 from test_accept import World
 
@@ -32,10 +32,11 @@ from pugd.edge.gate import Gate
 from pugd.edge.health import Health
 from pugd.edge.http import Edge
 from pugd.journal.reader import Reader
-from pugd.model import WriteKey
+from pugd.model import LINK, TRAIT, WriteKey
 from pugd.reception import Reception, refuse
 
 ANSWER_S = 20
+DATAGRAM_BYTES_MAX = 65_507
 WARM = 0.2
 """The part of a run after which memory should not grow much any more."""
 GROWN_BYTES_MAX = 64 << 20
@@ -126,15 +127,18 @@ class Collector:
 
     def __init__(self, directory: Path) -> None:
         self.world = World(directory)
-        gate = Gate({KEY: WriteKey(1, secret=False)})
+        signs = WriteKey(2, secret=False, id=2, signing=SIGNING_SECRET)
+        gate = Gate({KEY: WriteKey(1, secret=False, id=1), SIGNING_KEY: signs})
         self.world.accept._keys = gate
         reception = Reception(gate, Health(), BODY_BYTES_MAX)
         reception.open(self.world.accept)
         self.listener = socket.create_server(("127.0.0.1", 0))
+        self.datagrams = socket.socket(type=socket.SOCK_DGRAM)
+        self.datagrams.bind(("127.0.0.1", 0))
         writer = self.world.writer
         self.edge = Edge(
             listeners=[self.listener],
-            datagrams=None,
+            datagrams=self.datagrams,
             flushed_fd=writer.event_fd,
             take_flushed=writer.take_flushed,
             handle=reception.handle,
@@ -169,10 +173,12 @@ async def collector() -> AsyncIterator[Collector]:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(one.edge.run)
+                one.edge.take_datagrams()
                 yield one
                 nursery.cancel_scope.cancel()
         finally:
             one.listener.close()
+            one.datagrams.close()
             one.world.writer.close()
 
 
@@ -221,6 +227,39 @@ async def run(cases: int, seed: int = 1, first: int = 0) -> Report:
         report.grown_bytes = max(0, resident() - warm)
         report.rows = one.rows()
     return report
+
+
+class Heard(NamedTuple):
+    """What datagrams did."""
+
+    about_people: int
+    """Rows of links and traits of the key that signs, after those that were none of its owner's."""
+    about_people_signed: int
+    """The same after those that were."""
+    rows: int
+    refused: dict[str, int]
+
+
+async def datagrams(cases: int, seed: int = 1) -> Heard:
+    """Send as many that are wrongly signed or not at all, then as many that are signed, a few in each wake-up. raises
+    AssertionError where the collector does not take them, or takes what cannot be stored"""
+    about_people: list[int] = []
+    async with collector() as one:
+        accept, sent = one.world.accept, 0
+        for genuine in (False, True):
+            with socket.socket(type=socket.SOCK_DGRAM) as sender:
+                for number in range(cases):
+                    said = datagram(seed, number, time.time_ns() // 1_000_000, genuine=genuine)[:DATAGRAM_BYTES_MAX]
+                    sender.sendto(said, one.datagrams.getsockname())
+                    sent += bool(said)
+                    if number % 7 == 0 or number == cases - 1:
+                        with trio.fail_after(ANSWER_S):
+                            while accept.statistics().datagrams < sent:
+                                await trio.sleep(0)
+            rows = one.rows()
+            told = one.world.rows(LINK) + one.world.rows(TRAIT)
+            about_people.append(sum(row.project == 2 for row in told))
+        return Heard(*about_people, rows, accept.statistics().refused)
 
 
 def main() -> int:

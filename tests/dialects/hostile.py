@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hmac
 import json
 import random
 import zlib
@@ -20,6 +21,7 @@ from dialects import wire
 from pugd.edge import routes
 
 KEY = "k"
+SIGNING_KEY, SIGNING_SECRET = "signs", "sig_of_the_tests"
 PATHS = sorted(path for path, route in routes.ROUTES.items() if route.handler not in ("live", "ready"))
 BODY_BYTES_MAX = 1 << 20
 """What the collector of these tests takes, as sent and inflated."""
@@ -212,6 +214,40 @@ def case(seed: int, number: int) -> Case:
     draw.shuffle(query)
     one = {name.lower(): (name, value) for name, value in headers}
     return Case(method, path, "&".join(query), list(one.values()), data)
+
+
+def datagram(seed: int, number: int, now: int, *, genuine: bool) -> bytes:
+    """One of lines of a key that signs, mostly: signed at `now`, ms, where it is `genuine`, whatever the lines are."""
+    draw = random.Random(seed << 32 | number)
+    lines = b"\n".join(_datagram_line(draw, number) for _ in range(draw.choice((1, 1, 2, 5))))
+    kind = draw.random()
+    if not genuine and kind < 0.3:
+        return lines
+    at = now if genuine or kind < 0.7 else draw.choice((0, now - 400_000, now + 400_000, 1 << 70))
+    secret = SIGNING_SECRET if genuine or kind < 0.6 else draw.choice(("", "sig_guess"))
+    told = hmac.digest(secret.encode(), b"%d\n%b" % (at, lines), "sha256").hex()
+    # Compact, so that nothing in it can change and say the same.
+    head = json.dumps({"signature": told, "at": at, "writeKey": SIGNING_KEY}, separators=(",", ":"))
+    whole = head.encode() + b"\n" + lines
+    if genuine:
+        return whole
+    if draw.random() < 0.3:
+        return (_other_value(draw, head) + "\n").encode("utf-8", "surrogatepass") + lines
+    if draw.random() < 0.2:
+        return draw.choice((head.encode(), b"\n" + whole, whole + b"\n" + lines, head.encode() + b"\n" + whole))
+    other = whole
+    while other == whole:
+        other = _mutated(draw, whole, draw.choice((1, 1, 2, 5)))
+    return other
+
+
+def _datagram_line(draw: random.Random, number: int) -> bytes:
+    key = draw.choice((SIGNING_KEY, SIGNING_KEY, SIGNING_KEY, KEY, "x"))
+    message = draw.choice([one for one in REAL["segment"] if "batch" not in one])
+    text = json.dumps({"writeKey": key, **message}).replace("id-1", f"id-{number}-{draw.randrange(1000)}")
+    for _ in range(draw.choice((0, 0, 1, 2))):
+        text = _other_value(draw, text)
+    return text.encode("utf-8", "surrogatepass")[:5_000]
 
 
 def _basic(words: str) -> str:

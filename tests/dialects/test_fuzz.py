@@ -8,6 +8,8 @@ import pytest
 from dialects import fuzz
 from dialects.hostile import Case, case
 
+from pugd import errors
+
 CASES = int(os.environ.get("PUGD_FUZZ_CASES", "600"))
 
 
@@ -19,6 +21,15 @@ async def test_nothing_that_is_sent_breaks_the_collector_or_is_answered_in_forei
     assert set(report.by_dialect) >= {"segment", "posthog", "mixpanel", "amplitude", "pug"}, report
     assert report.rows > CASES / 20, report
     assert report.statuses[400] > CASES / 10, report
+
+
+async def test_whatever_datagrams_say_those_without_the_secret_say_nothing_of_people() -> None:
+    heard = await fuzz.datagrams(CASES // 2)
+    assert heard.about_people == 0, heard
+    assert heard.about_people_signed > CASES / 8, heard
+    assert heard.rows > CASES / 4, heard
+    assert errors.INTERNAL not in heard.refused, heard
+    assert {errors.UNSIGNED, errors.INVALID_SIGNATURE, errors.INVALID_JSON, errors.INVALID_KEY} <= set(heard.refused)
 
 
 def test_a_number_and_a_seed_are_always_the_same_request() -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from live.daemon import Daemon
+from live.daemon import Daemon, root
 
 WITHIN_S = 2.0
 
@@ -156,3 +156,59 @@ def test_refusals_are_listed_for_their_project_and_for_the_operator(daemon: Daem
     assert daemon.ask("/refusals?keys=unknown").status == 401, "a read key sees its own project alone"
     assert "invalid_key" in pugd(daemon, "refusals", "--project", "0")
     assert "missing_field" in pugd(daemon, "refusals")
+
+
+def told(daemon: Daemon, language: str) -> str:
+    """The example of docs/udp.md in a language, for this daemon's port."""
+    page = (root / "docs/udp.md").read_text().partition("## Signed datagrams")[2]
+    [block] = re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return str(block).replace("7080", str(daemon.port))
+
+
+def test_the_documented_ways_to_sign_datagrams_sign_them(daemon: Daemon) -> None:
+    key = pugd(daemon, "keys", "add", "write").strip()
+    number = number_of(daemon, key)
+    secret = pugd(daemon, "keys", "sign", number).strip()
+    assert secret.startswith("sig_")
+    assert "signs datagrams" in line_of(daemon, key)
+
+    def unsigned(name: str) -> None:
+        daemon.datagram({"type": "identify", "anonymousId": f"{name}-1", "userId": f"{name}-2"}, key=key)
+
+    def refused(code: str) -> int:
+        return int(daemon.read("/v1/refusals")["counts"].get(code, 0))
+
+    def counted(code: str) -> bool:
+        unsigned("early")
+        return refused(code) > 0
+
+    assert within(WITHIN_S, lambda: counted("unsigned")), "it holds at once"
+    unsigned("sly")
+    for language, runs, visitor in (("python", [sys.executable], "1"), ("bash", ["bash"], "2")):
+        script = daemon.directory / f"signs.{language}"
+        script.write_text(told(daemon, language))
+        env = {"PATH": "/usr/bin:/bin", "WRITE_KEY": key, "SIGNING_SECRET": secret}
+        done = subprocess.run([*runs, str(script)], env=env, capture_output=True, text=True, check=False, timeout=30)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        answer = f"/v1/people?distinct_id=visitor-{visitor}"
+        assert within(WITHIN_S, lambda answer=answer: daemon.ask(answer).status == 200)  # type: ignore[misc]
+        found = daemon.read(answer)["person"]
+        assert {one["id"] for one in found["ids"]} == {f"visitor-{visitor}", f"user-{visitor}"}
+        assert found["traits"] == {"plan": "pro"}
+    assert refused("invalid_signature") == 0
+    script.write_text(told(daemon, "bash").replace("user-2", "user-3").replace("7080", str(daemon.port)))
+    env["SIGNING_SECRET"] = secret[:-1]
+    subprocess.run(["bash", str(script)], env=env, check=True, timeout=30)
+    assert within(WITHIN_S, lambda: refused("invalid_signature") == 1)
+    new, another = pugd(daemon, "keys", "rotate", number).split()
+    assert (new[:4], another[:4]) == ("pub_", "sig_")
+    assert another != secret
+    assert pugd(daemon, "keys", "sign", number, "--off") == f"key {number} signs no datagrams\n"
+
+    def linked() -> bool:
+        unsigned("open")
+        return daemon.ask("/v1/people?distinct_id=open-1").status == 200
+
+    assert within(WITHIN_S, linked)
+    assert daemon.ask("/v1/people?distinct_id=sly-1").status == 404
+    assert daemon.ask("/v1/people?distinct_id=user-3").status == 404
