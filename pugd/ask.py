@@ -219,6 +219,7 @@ class AskPeople(Asked, frozen=True, kw_only=True):
     search: str = ""
     identified: bool | None = None
     sort: str = "-last_seen"
+    """`first_seen`, `last_seen`, `events`, or of a trait `trait:plan`; with a `-` before it descending."""
     limit: int = 50
     cursor: str | None = None
     as_of: str | None = None

@@ -41,7 +41,7 @@ from pugd.journeys import (
 from pugd.kept import FIXED_IDS_MAX, TOO_MANY, KeptError, MembershipsAnswer, Segment, Size
 from pugd.limits import BadPatternError, patterns
 from pugd.model import Project, person_number, person_text
-from pugd.query import flow, funnel, retention, sessions, times, trend
+from pugd.query import flow, funnel, order, retention, sessions, times, trend
 from pugd.query.conditions import ALWAYS
 from pugd.query.person import located, locating, newest
 from pugd.query.reading import Reading, Told
@@ -52,7 +52,6 @@ from pugd.question import (
     ENTRY_TYPES,
     LIMIT_MAX,
     ORDERS,
-    SORTS,
     LeftOut,
     OnePerson,
     People,
@@ -147,8 +146,7 @@ class Everyone:
 
     def chosen(self, asked: ask.AskPeople, reading: Reading) -> tuple[Sql | None, int | None, str | None]:
         """A sub-select of the persons asked for (None: everybody); and how many a token's number was, and when."""
-        if asked.sort not in SORTS:
-            raise invalid("sort", f"must be one of {', '.join(SORTS)}")
+        order.read(asked.sort)
         if not 1 <= asked.limit <= LIMIT_MAX:
             raise invalid("limit", f"must be a number from 1 to {LIMIT_MAX}")
         if asked.token is not None:

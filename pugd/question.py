@@ -19,6 +19,8 @@ IDS_IN_LISTS_MAX = 10
 """Ids shown of each person in a list; `ids_count` says how many there are. One person alone shows all."""
 
 SORTS = ("-last_seen", "last_seen", "-first_seen", "first_seen", "-events", "events")
+TRAIT_SORT = "trait:"
+"""And a trait's path, which people are sorted by; with a `-` before it descending (query/order.py)."""
 ORDERS = ("desc", "asc")
 ENTRY_TYPES = ("event", "traits", "link", "session")
 ENTRY_TYPES_DEFAULT = ENTRY_TYPES[:3]
@@ -55,6 +57,7 @@ class People(msgspec.Struct, frozen=True, kw_only=True):
     identified: bool | None = None
     """True: owns a user id; False: owns none; None: both."""
     sort: str = SORTS[0]
+    """One of SORTS, or TRAIT_SORT and a trait."""
     limit: int = LIMIT_DEFAULT
     cursor: str | None = None
     as_of: int | None = None

@@ -11,6 +11,7 @@ when an id was seen, but for links made by hand (`merge`, `unlink`), which are n
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,27 +19,30 @@ from typing import Any
 import msgspec
 
 from pugd.model import person_text
-from pugd.query import cursor, times, traits
+from pugd.query import cursor, order, times, traits
 from pugd.query.filters import contains, json_contains, moment, spelled
 from pugd.query.person import Located, among, mapping, newest, rows, touching
 from pugd.query.sql import Plan, Sql, all_of, bound, joined, plan, sql
 from pugd.question import LeftOut, People, Person, PersonId
-
-_KEYS = {"last_seen": sql("last_seen"), "first_seen": sql("first_seen"), "events": sql("toInt64(events)")}
 
 _BY_HAND = sql("call IN ('merge', 'unlink')")
 _ACCEPTED = sql("refused = ''")
 
 
 class _Key(msgspec.Struct, frozen=True, array_like=True, tag="people"):
-    """Of the last person of a page. `key` ascends with the page: it is negated where the sort descends."""
+    """Of the last person of a page."""
 
     sort: str
-    key: int
+    """As it was asked for, or where that may be long, a hash of it."""
+    key: int | str
+    """Of query/order.py: of a trait it is text."""
     person: int
 
     def __post_init__(self) -> None:
-        cursor.bounded(self.key, -(2**63), 2**63)
+        if isinstance(self.key, int):
+            cursor.bounded(self.key, -(2**63), 2**63)
+        elif not order.KEY.fullmatch(self.key):
+            raise ValueError("no sort key")
         cursor.bounded(self.person, 0, 2**64)
 
 
@@ -67,17 +71,26 @@ def plan_page(question: People, place: Sql | None = None, only: Sql | None = Non
         conditions.append(sql("matches"))
     if question.identified is not None:
         conditions.append(sql("identified") if question.identified else sql("NOT identified"))
-    key = _KEYS[question.sort.lstrip("-")]
-    if question.sort.startswith("-"):
-        key = sql("-$key", key=key)
+    sorting = order.read(question.sort)
     beyond = sql("1")
     if question.cursor is not None:
         last = cursor.read(question.cursor, _Key)
-        if last.sort != question.sort:
+        if last.sort != _sort(question) or isinstance(last.key, int) == bool(sorting.trait):
             raise cursor.refusal()
         beyond = sql(
-            "(key, person) > ($key, $person)", key=bound("Int64", last.key), person=bound("UInt64", last.person)
+            "(key, person) > ($key, $person)",
+            key=bound("String" if sorting.trait else "Int64", last.key),
+            person=bound("UInt64", last.person),
         )
+    people = everybody(project, sql("place"), search=question.search, as_of=question.as_of)
+    if sorting.trait:
+        key = order.of_trait(sorting, sql("told.present"))
+        told = present(project, sql("place"), sorting.trait[0], question.as_of)
+        people = sql(
+            "$people AS everybody LEFT JOIN $told AS told ON told.person = everybody.person", people=people, told=told
+        )
+    else:
+        key = order.of_fact(sorting)
     return plan(
         sql(
             """
@@ -85,14 +98,14 @@ WITH $newest AS place
 SELECT place, count(), groupArraySortedIf($limit)((key, person), $beyond),
     (SELECT (sum(bot), sum(cookieless AND NOT bot)) $all_events)
 FROM (
-    SELECT person, $key AS key FROM $everybody WHERE $conditions
+    SELECT person, $key AS key FROM $people WHERE $conditions
 )""",
             newest=newest(project) if place is None else place,
             limit=bound("UInt32", question.limit + 1),
             beyond=beyond,
             all_events=rows("events", project, uncounted=True),
             key=key,
-            everybody=everybody(project, sql("place"), search=question.search, as_of=question.as_of),
+            people=people,
             conditions=all_of(conditions),
         )
     )
@@ -126,8 +139,34 @@ def shape_page(question: People, found: Sequence[Sequence[Any]]) -> Page:
     following = None
     if len(keys) > question.limit:
         keys = keys[: question.limit]
-        following = cursor.written(_Key(question.sort, *keys[-1]))
+        following = cursor.written(_Key(_sort(question), *keys[-1]))
     return Page(place, count, [person for _, person in keys], following, LeftOut(bots, cookieless))
+
+
+def _sort(question: People) -> str:
+    if not order.read(question.sort).trait:
+        return question.sort
+    return hashlib.blake2b(question.sort.encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def present(project: int, place: Sql, key: str, as_of: int | None = None) -> Sql:
+    """A sub-select of (person, present): a trait's JSON text now, or as of a time, of who has it."""
+    changes = changes_of(project, place, key, _until(as_of))
+    return sql("(SELECT person, present FROM $found)", found=traits.resolved(sql("owner"), changes))
+
+
+def changes_of(project: int, place: Sql, key: str, conditions: Iterable[Sql] = ()) -> Sql:
+    """Rows of `traits` of one key, each with its person as `owner`."""
+    return sql(
+        """
+FROM (
+    SELECT said.*, if(known.person = 0, said.actor, known.person) AS owner
+    FROM (SELECT actor, key, operation, value, occurred_at, event_id $rows) AS said
+    LEFT JOIN $mapping AS known ON known.actor = said.actor
+)""",
+        rows=rows("traits", project, [sql("key = $key", key=bound("String", key)), *conditions]),
+        mapping=mapping(project, place),
+    )
 
 
 def plan_sights(project: int, actors: Sequence[int]) -> Plan:

@@ -535,22 +535,10 @@ FROM $actors AS given LEFT JOIN $mapping AS known ON known.actor = given.actor)"
 
     def _present(self, key: str) -> Sql:
         """A sub-select of (person, present): a trait's JSON text now, of who has it."""
-        return sql("(SELECT person, present FROM $found)", found=traits.resolved(sql("owner"), self._changes(key)))
+        return people.present(self.project, self.place, key)
 
     def _history(self, key: str) -> Sql:
-        return traits.history(sql("owner"), self._changes(key))
-
-    def _changes(self, key: str) -> Sql:
-        return sql(
-            """
-FROM (
-    SELECT said.*, if(known.person = 0, said.actor, known.person) AS owner
-    FROM (SELECT actor, key, operation, value, occurred_at, event_id $rows) AS said
-    LEFT JOIN $mapping AS known ON known.actor = said.actor
-)""",
-            rows=rows("traits", self.project, [sql("key = $key", key=bound("String", key))]),
-            mapping=mapping(self.project, self.place),
-        )
+        return traits.history(sql("owner"), people.changes_of(self.project, self.place, key))
 
     def _leaf(self, one: Row | Whose | Past) -> Sql:
         """A condition on a row of `events`."""

@@ -160,7 +160,12 @@ _STATUSES = {
 }
 _PARAMETERS = {
     "limit": {"type": "integer", "minimum": 1, "maximum": question.LIMIT_MAX, "default": question.LIMIT_DEFAULT},
-    "sort": {"type": "string", "enum": list(question.SORTS)},
+    "sort": {
+        "type": "string",
+        "anyOf": [{"enum": list(question.SORTS)}, {"pattern": f"^-?{question.TRAIT_SORT}."}],
+        "default": question.SORTS[0],
+        "description": f"By a fact, or by a trait: `{question.TRAIT_SORT}plan`.",
+    },
     "order": {"type": "string", "enum": list(question.ORDERS)},
     "identified": {"type": "boolean"},
     "archived": {"type": "boolean"},

@@ -12,6 +12,7 @@ own pages may send.
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from html import escape
@@ -31,7 +32,10 @@ from pugd.control.shelf import Shelf
 from pugd.errors import ControlError
 from pugd.kept import PREVIEW
 from pugd.model import Project, person_text
+from pugd.query import order
+from pugd.query.values import TEXT_LENGTH_MAX
 from pugd.question import (
+    TRAIT_SORT,
     EventEntry,
     ExplainAnswer,
     Link,
@@ -265,6 +269,8 @@ class Pages:
             wanted = {name: value for name, value in {**kept, **changed}.items() if value}
             return "/people" + (f"?{urlencode(wanted)}" if wanted else "")
 
+        by = order.read(question.sort).trait
+        listed = [_listed(person, now, zone, first=by[0] if by else "") for person in answer.people]
         write_key = ""
         newcomer = (
             not answer.count
@@ -280,7 +286,7 @@ class Pages:
             project=project,
             question=question,
             answer=answer,
-            people=[_listed(person, now, zone) for person in answer.people],
+            people=listed,
             first=where(),
             next=where(cursor=answer.next) if answer.next else None,
             kinds=[
@@ -289,6 +295,7 @@ class Pages:
                 ("Anonymous", where(identified="false"), question.identified is False),
             ],
             sorts=_SORTS,
+            trait_sorts=_trait_sorts(question.sort, listed),
             segment=segment,
             segments=await self._names(project, segment),
             newcomer=newcomer,
@@ -586,11 +593,25 @@ def _headed(person: Person, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
     return shown
 
 
-def _listed(person: Person, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
+def _trait_sorts(chosen: str, listed: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """(sort, label) by each trait that a page shows, those of most people first; and the one that is chosen."""
+    keys = Counter(key for one in listed for key, _ in one["glance"] if 0 < len(key) <= TEXT_LENGTH_MAX)
+    found = []
+    for key, _ in sorted(keys.items(), key=lambda item: (-item[1], item[0])):
+        path = key if "." not in key and not key.startswith("[") else msgspec.json.encode([key]).decode()
+        found += [(f"{TRAIT_SORT}{path}", f"{key}, ascending"), (f"-{TRAIT_SORT}{path}", f"{key}, descending")]
+    if (trait := order.read(chosen).trait) and chosen not in dict(found):
+        found.append((chosen, f"{'.'.join(trait)}, {'descending' if chosen.startswith('-') else 'ascending'}"))
+    return found
+
+
+def _listed(person: Person, now: datetime, zone: ZoneInfo, first: str = "") -> dict[str, Any]:
+    """`first`: the trait to show before all others."""
     traits = {key: _value(value) or "" for key, value in person.traits.items()}
     name = next((traits[key] for key in ("name", "Name", "username", "email") if traits.get(key, "").strip()), "")
     title = name or person.user_id or (person.ids[0].id if person.ids else person.id)
-    glance = [(key, value) for key, value in traits.items() if value and len(value) <= 60 and value != name][:4]
+    glance = [(key, value) for key, value in traits.items() if value and len(value) <= 60 and value != name]
+    glance = sorted(glance, key=lambda item: item[0] != first)[:4]
     return {
         "person": person,
         "title": title,

@@ -16,7 +16,7 @@ from starlette.datastructures import QueryParams
 
 from pugd.ask import AskPeople, Condition
 from pugd.model import Project, person_number, person_text
-from pugd.query import times
+from pugd.query import order, times
 from pugd.question import (
     ENTRY_TYPES,
     ENTRY_TYPES_DEFAULT,
@@ -96,7 +96,7 @@ def people(project: Project, said: Mapping[str, str]) -> People:
         project=project.id,
         search=_search(said),
         identified=None if identified is None else _choice("identified", identified, ("true", "false")) == "true",
-        sort=_choice("sort", said.get("sort", SORTS[0]), SORTS),
+        sort=_sort(said),
         limit=limit(said),
         cursor=said.get("cursor"),
         as_of=as_of(project, said),
@@ -301,6 +301,15 @@ def limit(said: Mapping[str, str], default: int = LIMIT_DEFAULT) -> int:
     if not 1 <= number <= LIMIT_MAX:
         raise QuestionError("invalid_limit", f"limit: must be a number from 1 to {LIMIT_MAX}.", "limit")
     return number
+
+
+def _sort(said: Mapping[str, str]) -> str:
+    text = said.get("sort", SORTS[0])
+    try:
+        order.read(text)
+    except QuestionError as error:
+        raise QuestionError("invalid_sort", error.message, "sort") from None
+    return text
 
 
 def _choice(name: str, text: str, choices: tuple[str, ...]) -> str:

@@ -169,7 +169,12 @@ TRIES = settings(max_examples=20, deadline=None, suppress_health_check=list(Heal
 
 
 @TRIES
-@given(st.lists(calls, min_size=1, max_size=25), st.sampled_from(SORTS), st.integers(1, 4), moments)
+@given(
+    st.lists(calls, min_size=1, max_size=25),
+    st.sampled_from([*SORTS, "trait:plan", "-trait:plan", 'trait:["näme"]', "-trait:visits"]),
+    st.integers(1, 4),
+    moments,
+)
 async def test_people(said, sort, limit, as_of):
     history = made(said)
     answer = await asked(history)

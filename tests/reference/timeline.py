@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from reference import conditions
+
 
 @dataclass
 class World:
@@ -272,8 +274,38 @@ def people(
             continue
         found.append((one, actor))
     found.sort(key=lambda item: item[1])
-    found.sort(key=lambda item: item[0][sort.lstrip("-")], reverse=sort.startswith("-"))
-    return [one for one, _ in found]
+    name = sort.lstrip("-")
+    if not name.startswith("trait:"):
+        found.sort(key=lambda item: item[0][name], reverse=sort.startswith("-"))
+        return [one for one, _ in found]
+    path = name.removeprefix("trait:")
+    names = json.loads(path) if path.startswith("[") else path.split(".")
+    ranks = {actor: ranked(within(one["traits"], names)) for one, actor in found}
+    with_it = [item for item in found if ranks[item[1]] is not None]
+    with_it.sort(key=lambda item: ranks[item[1]], reverse=sort.startswith("-"))
+    return [one for one, _ in [*with_it, *(item for item in found if ranks[item[1]] is None)]]
+
+
+def within(value: object, names: list[str]) -> object:
+    for name in names:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
+
+
+def ranked(value: object) -> tuple | None:
+    """What kind of value, and where among its kind; None: there is none."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return 1, value
+    if isinstance(value, int | float):
+        return 2, value
+    if not isinstance(value, str):
+        return 5, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()[:256]
+    at = conditions.moment(value)
+    return (3, at) if at is not None else (4, value.encode()[:256])
 
 
 def named_first(world: World, own: set[int]) -> dict[frozenset[str], tuple[int, str, str]]:

@@ -757,7 +757,22 @@ class Page(HTMLParser):
 ALLOWED = {
     *("html", "head", "meta", "title", "link", "body", "header", "a", "svg", "path", "circle", "b", "nav", "span"),
     *("form", "button", "main", "p", "div", "h1", "h2", "dl", "dt", "dd", "time", "aside", "section", "ul", "ol", "li"),
-    *("details", "summary", "bdi", "input", "label", "select", "option", "code", "pre", "i", "s", "em", "article"),
+    *(
+        "details",
+        "summary",
+        "bdi",
+        "input",
+        "label",
+        "select",
+        "optgroup",
+        "option",
+        "code",
+        "pre",
+        "i",
+        "s",
+        "em",
+        "article",
+    ),
 }
 
 
@@ -788,6 +803,18 @@ async def test_the_list():
             following = next((link["href"] for link in page.of("a") if link.get("rel") == "next"), None)
         count = (await client.get("/v1/people")).json()["count"]
         assert len(seen) == len(set(seen)) == count
+        offered = [option["value"] for option in page.of("option")]
+        assert "-events" in offered
+        assert "-trait:plan" in [option["value"] for option in Page((await client.get("/people")).text).of("option")]
+        first = Page((await client.get("/people?limit=1&sort=-trait:plan")).text)
+        harmless(first)
+        assert [option["value"] for option in first.of("option") if "selected" in option] == ["-trait:plan"]
+        (listed,) = first.of("a", "who")
+        (wanted,) = (await client.get("/v1/people?limit=1&sort=-trait:plan")).json()["people"]
+        assert listed["href"] == f"/people/{wanted['id']}"
+        assert wanted["traits"]["plan"]
+        odd = "/people?sort=trait:" + quote('["a.b","<b>"]', safe="")
+        harmless(Page((await client.get(odd)).text))
         nobody = Page((await client.get("/people?search=%3Cb%3Enobody")).text)
         harmless(nobody)
         assert "Nobody matches" in nobody.text
