@@ -24,12 +24,13 @@ from msgspec import Struct
 from pugd import errors
 from pugd.dialects import datagram, segment, signature
 from pugd.dialects.dialect import Asked, Dialect, Reply
-from pugd.dialects.known import PLAIN_FORMS, as_plain, name_of, shape_of
+from pugd.dialects.known import PLAIN_FORMS, address_of_all, as_plain, name_of, shape_of
 from pugd.dialects.message import Decoded, made_bytes, read, without_reused
-from pugd.dialects.plain import Plain
+from pugd.dialects.plain import MIXED, NOWHERE, Plain
 from pugd.dialects.slices import Shape
 from pugd.enrich import agent, clock
 from pugd.enrich.event import enriched
+from pugd.enrich.place import PLACE_BYTES_MAX, REMOTE, Places, Whence
 from pugd.identity import rules
 from pugd.identity.duplicates import RecentIds
 from pugd.identity.graph import Graph
@@ -91,6 +92,8 @@ class Arrival(Struct, gc=False):
     """With which key the first of its pieces was let in; the others are, too."""
     path: str = ""
     """Of the request, for the operator."""
+    address: str = ""
+    """Whom it is from (edge/forwarded.py), where places are told; nothing keeps it."""
 
 
 class Keys(Protocol):
@@ -157,6 +160,7 @@ class Accept:
         illegal: rules.IllegalIds,
         ids_max: int,
         mint: Callable[[], str],
+        places: Places | None = None,
     ) -> None:
         self._graph = graph
         self._recent = recent
@@ -165,10 +169,11 @@ class Accept:
         self._illegal = illegal
         self._ids_max = ids_max
         self._mint = mint
+        self._places = places
         self._requests = self._events = self._duplicates = self._links = self._merges = self._traits = 0
         self._datagrams = self._datagrams_refused = self._unavailable = 0
         self.refusals = Refusals()
-        self._plain = Plain(enriched, PLAIN_FORMS)
+        self._plain = Plain(enriched, PLAIN_FORMS, placed=places is not None)
         agent.prepare()
         self._reused_told_next = 0
         """When it is time to log another one, ms."""
@@ -268,7 +273,15 @@ class Accept:
             return None
         form, call = found
         user_agent = asked.user_agent if asked.from_browser else ""
-        count = plain.add(form, arrival.body, received_at, call=call, user_agent=user_agent)
+        place = NOWHERE
+        if self._places is not None:
+            said = address_of_all(arrival.dialect, arrival.body, asked)
+            # What is learnt of a browser's contexts is told from that of others by its user agent.
+            if said == MIXED or (asked.from_browser and not user_agent):
+                return None
+            if said == REMOTE or (said is None and asked.from_browser):
+                place = bytes(self._places.find(arrival.address))
+        count = plain.add(form, arrival.body, received_at, call=call, user_agent=user_agent, place=place)
         if not count:
             return None
         key = arrival.key
@@ -388,9 +401,11 @@ class Accept:
         if arrival.dialect is not segment:
             self._repeated += made_bytes(decoded)
         asked = arrival.asked
-        refused = self._read_messages(
-            decoded, batch, key, "http", received_at, asked.user_agent if asked.from_browser else ""
-        )
+        agent_of_browser = asked.user_agent if asked.from_browser else ""
+        whence = None
+        if self._places is not None:
+            whence = Whence(self._places, arrival.address, asked.from_browser, asked.user_agent)
+        refused = self._read_messages(decoded, batch, key, "http", received_at, agent_of_browser, whence)
         for refusal in refused:
             self._refused[refusal.code] += 1
             self._note(arrival, refusal, received_at, key)
@@ -430,7 +445,10 @@ class Accept:
         received_at: int,
         user_agent: str = "",
         unsigned: bool = False,
+        whence: Whence | None = None,
     ) -> list[Refusal]:
+        if whence is not None:
+            self._repeated += PLACE_BYTES_MAX * len(decoded.messages)
         return read(
             decoded,
             batch,
@@ -443,6 +461,7 @@ class Accept:
             enrich=enriched,
             user_agent=user_agent,
             unsigned=unsigned,
+            where=whence,
         )
 
     def _read_datagrams(self, lines: bytes, offsets: Sequence[int], batch: Batch, received_at: int) -> None:
@@ -500,7 +519,9 @@ class Accept:
             return [over] * len(decoded.messages), key
         before = batch.length
         unsigned = bool(key.signing) and decoded.write_key != signed_by
-        refused = self._read_messages(decoded, batch, key, "udp", received_at, unsigned=unsigned)
+        # Where a datagram comes from can be forged.
+        whence = Whence(self._places) if self._places is not None else None
+        refused = self._read_messages(decoded, batch, key, "udp", received_at, unsigned=unsigned, whence=whence)
         self._keys.count(key, batch.length - before, received_at)
         return refused, key
 

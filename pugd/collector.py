@@ -34,9 +34,11 @@ from pugd.data import DataDirectory, Origin, write_parts, write_whole
 from pugd.dialects.message import ID_BYTES_MAX
 from pugd.edge import gate
 from pugd.edge.bounds import Bounds, EdgeStatistics
+from pugd.edge.forwarded import Clients
 from pugd.edge.health import JOURNAL_FULL, Health
 from pugd.edge.heap import keep_freed_memory
 from pugd.edge.http import Edge
+from pugd.enrich.place import Places
 from pugd.errors import JournalError, JournalFullError
 from pugd.identity import duplicates, remembered, rules, snapshot
 from pugd.identity.duplicates import RecentIds, RecentIdsStatistics
@@ -53,6 +55,8 @@ log = logging.getLogger(__name__)
 KEYS_INTERVAL_S = 0.5
 USAGE_INTERVAL_S = 5.0
 """How often it is written how much keys were used; a killed collector forgets that much of a day's quota."""
+PLACES_INTERVAL_S = 60.0
+"""How often it is looked whether the file of places was replaced."""
 UPKEEP_INTERVAL_S = 2.0
 SNAPSHOT_INTERVAL_S = 60.0
 LINKS_PAGE = 10_000
@@ -122,7 +126,9 @@ class Collector:
             reader = Reader(directory.journal, epoch=origin.epoch)
             self._writer = writer
             self._remembered = remembered.Remembered(directory.recent, origin.epoch)
-            reception = Reception(self._gate, self._health, config.body_bytes_max)
+            places = Places(config.places) if config.places else None
+            clients = Clients(config.trusted_networks) if places is not None else None
+            reception = Reception(self._gate, self._health, config.body_bytes_max, clients)
             assert self._sockets.http is not None, "the supervisor hands over the collector's sockets"
             if self._sockets.udp is not None:
                 self._sockets.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, config.datagram_buffer_bytes)
@@ -160,7 +166,11 @@ class Collector:
                     illegal=rules.IllegalIds(config.illegal_ids),
                     ids_max=config.ids_per_person_max,
                     mint=lambda: next(minted),
+                    places=places,
                 )
+                if places is not None:
+                    await trio.to_thread.run_sync(places.renew)
+                    nursery.start_soon(self._keep_places, places)
                 await self._wait_for_keys()
                 self._read_usage()
                 nursery.start_soon(self._keep_keys)
@@ -279,6 +289,11 @@ class Collector:
             await trio.sleep(KEYS_INTERVAL_S)
             self._load_keys()
             self._gate.expire(time.time_ns() // 1_000_000)
+
+    async def _keep_places(self, places: Places) -> None:
+        while True:
+            await trio.sleep(PLACES_INTERVAL_S)
+            await trio.to_thread.run_sync(places.renew)
 
     async def _keep_usage(self) -> None:
         while True:

@@ -25,6 +25,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 ROLES: Final = ("collector", "keeper")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+NONE: Final = "none"
+"""In the place of a list that is to be empty: an empty variable is one that is not set."""
 SECRETS: Final = frozenset({"write_key", "read_key", "clickhouse_url", "postgres_url"})
 """Settings whose value is never printed: keys, and addresses that may hold a password."""
 
@@ -66,6 +68,18 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     postgres_url: Annotated[
         str, Meta(description="Postgres server, as postgresql://user:password@host:port/database; embedded when empty.")
     ] = ""
+
+    places: Annotated[
+        str,
+        Meta(
+            max_length=4_096,
+            description="A file that tells the places of addresses, in MaxMind's format (.mmdb); no places when empty.",
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(description="Networks of proxies whose `X-Forwarded-For` is believed when places are told."),
+    ] = ("127.0.0.0/8", "::1")
 
     connections_max: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Open connections of the collector; more are told to come back.")
@@ -149,6 +163,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shutdown_timeout_s: Annotated[
         float, Meta(ge=1, le=3600, description="For flushing and draining after SIGTERM; then processes are killed.")
     ] = 30.0
+
+    @property
+    def trusted_networks(self) -> tuple[str, ...]:
+        """Of `trusted_proxies`, each a network."""
+        return () if self.trusted_proxies == (NONE,) else self.trusted_proxies
 
 
 class Address(Struct, frozen=True):
@@ -337,10 +356,22 @@ def _holds(name: str, value: Any) -> bool:
             return value == "" or _is_url(value, ("http", "https"))
         case "postgres_url":
             return value == "" or _is_url(value, ("postgresql", "postgres"))
+        case "trusted_proxies":
+            return value == (NONE,) or all(map(_is_network, value))
+        case "places":
+            return "\0" not in value
         case "write_key" | "read_key":
             return value == "" or (value.isprintable() and not any(c.isspace() for c in value))
         case _:
             pass
+    return True
+
+
+def _is_network(value: str) -> bool:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        return False
     return True
 
 
@@ -385,8 +416,10 @@ def _allowed(name: str) -> str:
             return f"up to {meta.max_length} printable characters without spaces"
         case "collector_name":
             return f"up to {meta.max_length} letters, digits, dots, dashes and underscores"
-        case "data":
+        case "data" | "places":
             return "a path"
+        case "trusted_proxies":
+            return f"networks, separated by commas, such as 127.0.0.0/8,10.0.0.0/8,2001:db8::/32; or {NONE}"
         case "illegal_ids":
             return "ids, separated by commas"
         case _:

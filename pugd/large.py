@@ -95,7 +95,10 @@ class Large(Generic[T]):
         if heavy is not None:
             ack = self._accept.refuse(arrival, heavy, body.received_at)
         else:
-            one = Arrival(arrival.asked, piece.body, arrival.key, arrival.dialect, piece.first, body.key, arrival.path)
+            one = Arrival(
+                arrival.asked, piece.body, arrival.key, arrival.dialect, piece.first, body.key, arrival.path,
+                arrival.address,
+            )  # fmt: skip
             [ack] = self._accept.take([one], b"", 0, body.received_at)
             body.key = body.key or one.key
         return _add(body, piece, ack)

@@ -209,6 +209,10 @@ class EventEntry(Entry, frozen=True, kw_only=True):
     event: str
     properties: msgspec.Raw
     context: msgspec.Raw
+    country: str | None
+    """ISO 3166. null, likewise below: not known."""
+    region: str | None
+    city: str | None
 
 
 class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):

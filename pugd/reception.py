@@ -21,6 +21,7 @@ from pugd.dialects.dialect import Asked, Dialect, Reply
 from pugd.dialects.known import DIALECTS, chosen
 from pugd.edge import form, gate, routes, snippet
 from pugd.edge.connection import Request
+from pugd.edge.forwarded import Clients
 from pugd.edge.head import Head
 from pugd.edge.health import JOURNAL_FULL, Health
 from pugd.edge.inflate import inflate
@@ -67,12 +68,15 @@ class Reception:
 
     Until it is opened, while the collector recovers, it tells its health and lets all else wait; what would be too
     much, or has waited too long, is told to come again.
+
+    clients  tells whom requests are from, where anybody wants to know
     """
 
-    def __init__(self, doors: gate.Gate, health: Health, body_bytes_max: int) -> None:
+    def __init__(self, doors: gate.Gate, health: Health, body_bytes_max: int, clients: Clients | None = None) -> None:
         self._accept: Accept | None = None
         self._gate = doors
         self._health = health
+        self._clients = clients
         self._body_bytes_max = body_bytes_max
         self._early: list[Request] = []
         self._early_bytes_left = EARLY_BYTES_MAX
@@ -158,7 +162,10 @@ class Reception:
             assert note.route is not None
             if note.route.others:
                 dialect = chosen(note.route.handler, note.route.others, body, asked)
-            arrivals.append(Arrival(asked, body, note.key, dialect, path=head.path))
+            arrival = Arrival(asked, body, note.key, dialect, path=head.path)
+            if self._clients is not None:
+                arrival.address = self._clients.of(request.peer, head.forwarded_for, head.forwarded)
+            arrivals.append(arrival)
             senders.append(request)
             if opened_bytes > TOGETHER_BYTES_MAX:
                 # A wake-up's bodies are bounded as they came, not as they inflate: the rest waits until these are gone.

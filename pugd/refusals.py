@@ -177,7 +177,8 @@ def sample(body: bytes, index: int | None) -> str:
 
 def hidden(text: str) -> str:
     """A text without addresses and keys."""
-    for sign, pattern in (("@", _MAIL), (":", _V6), (".", _V4), ("_", _KEY)):
+    # IPv4 first: an IPv6 address may end in one.
+    for sign, pattern in (("@", _MAIL), (".", _V4), (":", _V6), ("_", _KEY)):
         if sign in text:  # looking for addresses takes long where there is none
             text = pattern.sub(_HIDDEN, text)
     return text

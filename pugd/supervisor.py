@@ -32,6 +32,7 @@ from pugd import logs, process, service
 from pugd.config import Address, Config, address, reachable
 from pugd.control.embedded import Embedded
 from pugd.data import DataDirectory, Held
+from pugd.enrich import place
 from pugd.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -265,6 +266,9 @@ def serve(config: Config) -> int:
     passwords = logs.secrets_of_url(config.clickhouse_url) + logs.secrets_of_url(config.postgres_url)
     logs.start("supervisor", config.log_level, [config.read_key, *passwords])
     signal.signal(signal.SIGTERM, _end)  # until there is anything to stop
+    if config.places and "collector" in config.roles:
+        # Here alone: a file that is damaged later keeps no collector from starting again.
+        place.check(config.places)
     os.umask(0o077)  # events are personal: nothing made from here on is for others to read
     directory = DataDirectory(config.data)
     held = _hold(directory)

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import mmdb
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,10 +18,11 @@ from hypothesis import strategies as st
 
 from pugd import accept, errors
 from pugd.accept import Accept, Arrival
-from pugd.dialects import message
+from pugd.dialects import amplitude, message, mixpanel, posthog, segment
 from pugd.dialects.dialect import Asked
 from pugd.dialects.message import Decoded
 from pugd.edge.gate import Gate, hashed
+from pugd.enrich.place import Places
 from pugd.identity import rules, snapshot
 from pugd.identity.duplicates import RecentIds
 from pugd.identity.graph import Graph
@@ -53,7 +55,13 @@ ROWS |= {OLD_EVENT: EventRow, OLD_TRAIT: TraitRow, OLD_LINK: LinkRow}
 class World:
     """A collector's inside, over a directory."""
 
-    def __init__(self, directory: Path, bytes_max: int = 1 << 30, pending_bytes_max: int = 1 << 26) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        bytes_max: int = 1 << 30,
+        pending_bytes_max: int = 1 << 26,
+        places: Places | None = None,
+    ) -> None:
         self.directory = directory
         self.writer = Writer.open(
             directory / "journal",
@@ -76,6 +84,7 @@ class World:
             illegal=rules.IllegalIds(),
             ids_max=500,
             mint=lambda: f"minted-{next(numbers)}",
+            places=places,
         )
 
     def send(self, *bodies: Any, call: str = "batch", key: WriteKey | None = PUBLIC) -> list[Ack]:
@@ -656,3 +665,164 @@ def test_what_hands_and_calls_did_is_in_the_log(
             assert world.graph.find(actor) == person_of.get(actor, actor)
     finally:
         world.writer.close()
+
+
+# ---- places
+
+
+@pytest.fixture
+def placed(tmp_path: Path) -> Iterator[World]:
+    (tmp_path / "places.mmdb").write_bytes(mmdb.written(mmdb.CITY))
+    places = Places(str(tmp_path / "places.mmdb"))
+    places.renew()
+    made = World(tmp_path / "placed", places=places)
+    yield made
+    made.writer.close()
+
+
+BROWSER = Asked("batch", from_browser=True, user_agent="Mozilla/5.0")
+AT = datetime.fromtimestamp(NOW / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def sent_from(world: World, address: str, asked: Asked, *messages: Any, piece: int | None = None) -> None:
+    body = json.dumps({"batch": messages}).encode()
+    [ack] = world.accept.take([Arrival(asked, body, PUBLIC, piece=piece, address=address)], b"", 0, NOW)
+    assert ack.accepted == len(messages)
+
+
+def cities(world: World) -> dict[str, str]:
+    return {row.event_id: row.city for row in world.rows(EVENT)}
+
+
+def from_library(event_id: str, name: str, **context: Any) -> dict[str, Any]:
+    return track(event_id) | {"timestamp": AT, "context": {"library": {"name": name}, **context}}
+
+
+def test_an_event_has_the_place_of_its_own_sender(placed: World) -> None:
+    server, phone = Asked("batch"), Asked("batch", user_agent="okhttp/4.12")
+    sent_from(placed, mmdb.LONDON, BROWSER, track("browser"), from_library("beyond", "x", ip=mmdb.GRAZ))
+    sent_from(placed, mmdb.LONDON, server, from_library("server", "analytics-node"))
+    sent_from(placed, mmdb.LONDON, server, from_library("passed on", "analytics-node", ip=mmdb.GRAZ))
+    sent_from(placed, mmdb.LONDON, phone, from_library("phone", "analytics-android"))
+    placed.udp(
+        {**from_library("datagram", "analytics-android"), "writeKey": "k"},
+        {**from_library("told", "analytics-android", ip=mmdb.GRAZ), "writeKey": "k"},
+    )
+    assert cities(placed) == {
+        "browser": "London", "beyond": "Graz", "server": "", "passed on": "Graz", "phone": "London", "datagram": "",
+        "told": "Graz",
+    }  # fmt: skip
+    row = placed.rows(EVENT)[0]
+    assert (row.country, row.region, row.city) == ("GB", "England", "London")
+
+
+def test_bodies_that_may_have_a_place_are_not_taken_the_short_way(
+    placed: World, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short: list[int] = []
+    for one in (placed, world):
+        add = one.accept._plain.add
+        monkeypatch.setattr(
+            one.accept._plain, "add", lambda *given, add=add, **named: short.append(add(*given, **named)) or short[-1]
+        )
+    bodies = [
+        from_library("1", "analytics-node"), from_library("2", "analytics-node", ip=mmdb.GRAZ),
+        from_library("3", "analytics-android"), from_library("4", "analytics-node", ip=None),
+        track("5") | {"timestamp": AT}, from_library("6", "analytics-node", traits={"ip": mmdb.GRAZ}),
+        track("7") | {"timestamp": AT, "context": {"ip": mmdb.LONDON}},
+    ]  # fmt: skip
+    for body in bodies:
+        sent_from(placed, mmdb.LONDON, Asked("batch"), body)
+    assert short == [1, 0, 0, 1, 1, 1, 0]
+    assert cities(placed) == {"1": "", "2": "Graz", "3": "London", "4": "", "5": "", "6": "", "7": "London"}
+    short.clear()
+    for body in bodies:  # without a file, all of them are
+        sent_from(world, mmdb.LONDON, Asked("batch"), body)
+    assert short == [1] * len(bodies)
+    assert set(cities(world).values()) == {""}
+    strip = {"country": "", "region": "", "city": "", "actor": 0}
+    for mine, other in zip(placed.rows(EVENT), world.rows(EVENT), strict=True):
+        assert msgspec.structs.replace(mine, **strip) == msgspec.structs.replace(other, **strip)
+
+
+def test_both_ways_tell_the_same_places(tmp_path: Path) -> None:
+    """Bodies of each dialect, that say this and that of addresses, by a browser, a phone and a server: with and without
+    the short way."""
+    (tmp_path / "places.mmdb").write_bytes(mmdb.written(mmdb.CITY))
+    places = Places(str(tmp_path / "places.mmdb"))
+    places.renew()
+    libraries = ("", "analytics.js", "posthog-ios", "amplitude-node", "x")
+    bodies: list[tuple[Any, str, bytes, Any]] = []
+    for number, library in enumerate(libraries):
+        one = f"{number}"
+        said = track("s" + one) | {"timestamp": AT, "context": {"library": {"name": library}} if library else {}}
+        bodies.append((segment, "batch", b"", {"batch": [said]}))
+        bodies.append((segment, "batch", b"", {"batch": [said | {"messageId": "c" + one, "channel": "mobile"}]}))
+        for more in ({}, {"$geoip_disable": True}, {"$geoip_disable": False}, {"$ip": mmdb.GRAZ}):
+            event = {"event": "e", "distinct_id": "a", "uuid": f"p{len(bodies)}", "timestamp": AT}
+            event["properties"] = {"$lib": library, **more}
+            bodies.append((posthog, "capture", b"", {"api_key": "k", "batch": [event]}))
+        for more in ({}, {"ip": "$remote"}, {"ip": mmdb.GRAZ}):
+            event = {"event_type": "e", "device_id": "device", "insert_id": f"a{len(bodies)}", "time": NOW - 1}
+            bodies.append(
+                (amplitude, "httpapi", b"", {"api_key": "k", "events": [event | {"library": library} | more]})
+            )
+        for query, more in ((b"", {}), (b"ip=1", {}), (b"ip=0", {}), (b"ip=0", {"ip": mmdb.GRAZ})):
+            event = {"token": "k", "distinct_id": "a", "$insert_id": f"m{len(bodies)}", "time": NOW // 1000 - 1}
+            properties = event | {"mp_lib": library} | more
+            body = [{"event": "e", "properties": properties}]
+            bodies += [(mixpanel, call, query, body) for call in ("track", "import")]
+    senders = [(True, "Mozilla/5.0 Firefox/141.0"), (True, ""), (False, "okhttp/4"), (False, "python-requests/2")]
+    seen, short = [], 0
+    for way in (accept.as_plain, lambda *_: None):
+        for is_browser, user_agent in senders:
+            directory = tmp_path / f"{way is accept.as_plain}{is_browser}{user_agent[:3]}"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(accept, "as_plain", way)
+                made = World(directory, places=places)
+                taken = made.accept._take_plain
+
+                def take(arrival: Arrival, at: int, taken: Any = taken) -> Ack | None:
+                    nonlocal short
+                    ack: Ack | None = taken(arrival, at)
+                    short += ack is not None
+                    return ack
+
+                patch.setattr(made.accept, "_take_plain", take)
+                for dialect, call, query, body in bodies:
+                    asked = Asked(call, query, from_browser=is_browser, user_agent=user_agent)
+                    data = msgspec.json.encode(body)  # without spaces, as libraries write
+                    arrival = Arrival(asked, data, PUBLIC, dialect, address=mmdb.LONDON)
+                    [ack] = made.accept.take([arrival], b"", 0, NOW)
+                    assert ack.failed is None, (ack.failed, body)
+                seen.append(made.rows(EVENT))
+                made.writer.close()
+    assert seen[: len(senders)] == seen[len(senders) :]
+    assert {row.city for rows in seen for row in rows} == {"", "London", "Graz"}
+    assert short > len(bodies), "many of them go the short way"
+
+
+def test_a_body_with_one_address_is_taken_as_a_whole(placed: World) -> None:
+    some = [from_library(str(number), "analytics-node") for number in range(5)]
+    sent_from(placed, "", Asked("batch"), *some, from_library("5", "analytics-node", ip=mmdb.GRAZ))
+    assert cities(placed) == {**{str(number): "" for number in range(5)}, "5": "Graz"}
+
+
+def test_no_address_is_in_the_journal_or_the_refusals(placed: World) -> None:
+    context = {"ip": mmdb.GRAZ, "traits": {"ip": mmdb.LONDON}}
+    wrong = {
+        "type": "trak",
+        "messageId": "x",
+        "userId": "u",
+        "context": context,
+        "properties": {"note": f"::ffff:{mmdb.USA}"},
+    }
+    body = json.dumps({"batch": [track("1") | {"context": context}, wrong]}).encode()
+    placed.accept.take([Arrival(BROWSER, body, PUBLIC, address=mmdb.LONDON)], b"", 0, NOW)
+    assert cities(placed) == {"1": "Graz"}
+    told = msgspec.json.encode(placed.accept.refusals.find(1))
+    kept = b"".join(one.read_bytes() for one in (placed.directory / "journal").iterdir())
+    assert b"trak" in told
+    for address in (mmdb.GRAZ, mmdb.LONDON, mmdb.USA, mmdb.USA.partition(".")[2]):
+        assert address.encode() not in kept
+        assert address.encode() not in told

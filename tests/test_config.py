@@ -37,6 +37,13 @@ def test_empty_variable_is_not_given(tmp_path: Path) -> None:
     assert config.load(environment={"PUGD_DRAIN_ROWS_MAX": ""}) == Config()
 
 
+def test_no_proxy_may_be_trusted() -> None:
+    assert Config().trusted_networks == ("127.0.0.0/8", "::1")
+    for said in ("none", "10.0.0.0/8, ::1,192.0.2.7"):
+        given = config.load(environment={"PUGD_TRUSTED_PROXIES": said}).trusted_networks
+        assert given == (() if said == "none" else ("10.0.0.0/8", "::1", "192.0.2.7"))
+
+
 def test_cluster_variables_are_passed_over() -> None:
     """A Kubernetes service that is called pugd puts these into every container."""
     given = {"PUGD_SERVICE_HOST": "10.0.0.1", "PUGD_PORT": "tcp://10.0.0.1:7080", "PUGD_PORT_7080_TCP_ADDR": "x"}
@@ -62,6 +69,9 @@ def test_cluster_variables_are_passed_over() -> None:
         ("PUGD_CLICKHOUSE_URL", "localhost:8123", "http://"),
         ("PUGD_POSTGRES_URL", "mysql://x/", "postgresql://"),
         ("PUGD_COLLECTOR_NAME", "a b", "letters, digits"),
+        ("PUGD_TRUSTED_PROXIES", "10.0.0.1/8", "networks, separated by commas"),
+        ("PUGD_TRUSTED_PROXIES", "proxy.internal", "networks, separated by commas"),
+        ("PUGD_TRUSTED_PROXIES", "none,10.0.0.0/8", "or none"),
         ("PUGD_JOURNAL_BYTES_MAX", str(16 * MIB), "2 × journal_file_bytes_max"),
         ("PUGD_HELD_BYTES_MAX", str(2 * MIB), "body_bytes_max"),
     ],

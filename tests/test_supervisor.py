@@ -271,6 +271,18 @@ def test_wrong_settings_end_it_in_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_a_file_of_places_that_is_none_ends_it_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "places.mmdb").write_bytes(b"half a downlo")
+    with running(tmp_path / "data", places=str(tmp_path / "places.mmdb")) as pugd:
+        assert pugd.process.wait(PATIENCE_S) == 2
+        said = pugd.err.read_text()
+        assert said.count("\n") == 1
+        assert re.search(
+            r"setting places: .*places\.mmdb is not in MaxMind's format, or damaged; allowed: a file in", said
+        )
+    assert not (tmp_path / "data").exists()
+
+
 def test_stops_at_once_while_it_still_starts(tmp_path: Path) -> None:
     with running(tmp_path / "data") as pugd:
         wait(lambda: "starting in" in pugd.said())

@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "keeper": VOCABULARY
     | STAGES
     | {"process", "commands", "drain", "repair", "answer", "everyone", "exports", "check", "web"},
-    "supervisor": VOCABULARY | {"process", "control"},
+    "supervisor": VOCABULARY | {"process", "control", "enrich"},
     "__main__": VOCABULARY
     | STAGES
     | {"commands", "process", "supervisor", "collector", "keeper", "demo", "drain", "repair"},

@@ -29,7 +29,7 @@ from pugd import errors
 from pugd.dialects import salvage, traits
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
-from pugd.dialects.plain import OTHER, PAGE, SCREEN, Flag, Form, Level, Role, named
+from pugd.dialects.plain import MIXED, OTHER, PAGE, SCREEN, Flag, Form, Level, Role, named
 from pugd.model import Ack, Refusal
 
 GROUPS_MAX: Final = 50
@@ -81,6 +81,7 @@ class Event(Struct, gc=False):
     device_manufacturer: Any = None
     device_model: Any = None
     carrier: Any = None
+    ip: Any = None
     country: Any = None
     region: Any = None
     city: Any = None
@@ -225,12 +226,21 @@ def _add_all(told: _Read, events: list[Event], texts: list[Raw], indexes: range 
         else:
             if not event_id and event.time is not None:
                 # Of several that say the very same, each its own: what is sent again has them in the same order.
-                event_id = hashlib.blake2b(bytes(texts[number]), digest_size=16).hexdigest()
+                event_id = hashlib.blake2b(_hashed(event, texts[number]), digest_size=16).hexdigest()
                 copies = written[event_id] = written.get(event_id, 0) + 1
                 event_id += f"-{copies}" if copies > 1 else ""
             wrong = _add(event, event_id or None, index, told)
         if wrong is not None:
             told.refused.append(_placed(wrong, index, event_id))
+
+
+def _hashed(event: Event, text: Raw) -> bytes:
+    """What an event's id is a hash of: all of it but the address. All else is kept, and that could then be tried."""
+    if event.ip is None:
+        return bytes(text)
+    members = _object.decode(text)
+    del members["ip"]
+    return _encode(members)
 
 
 def _placed(wrong: Refusal, index: int, event_id: str | None) -> Refusal:
@@ -288,7 +298,10 @@ def _add(event: Event, event_id: str | None, index: int, told: _Read) -> Refusal
     assert told.changes is not None
     if changes and call != "group":
         told.changes[len(told.messages)] = changes
+    address = event.ip.strip() if isinstance(event.ip, str) else ""
     for message in messages:
+        if address:
+            told.addresses[len(told.messages)] = address
         message.userId, message.anonymousId, message.timestamp = event.user_id, event.device_id, event.time
         if not named:
             # The library for groups names no person; as other libraries do, the group stands in for one.
@@ -381,7 +394,7 @@ def _channel(event: Event) -> str | None:
 
 
 def _context(event: Event, properties: bytes) -> Raw:
-    """What Amplitude says of where it happened, in Segment's words. `ip` is not among it."""
+    """What Amplitude says of where it happened, in Segment's words. `ip` is not among it: it is not kept."""
     found: dict[str, object] = {}
 
     def put(group: str, **values: object) -> None:
@@ -433,7 +446,7 @@ _PLAIN: Final = Form(
         Level.EVENT: named(Event, {
             Role.EVENT: ["event_type"], Role.ID: ["insert_id"], Role.USER: ["user_id"], Role.ANONYMOUS: ["device_id"],
             Role.TIME: ["time"], Role.PROPERTIES: ["event_properties"], Role.EMPTY: ["user_properties"],
-            Role.NULL: ["groups", *_PURCHASE], Role.NONE: ["group_properties"],
+            Role.NULL: ["groups", *_PURCHASE], Role.NONE: ["group_properties", "ip"],
             Role.SAYS: [
                 "session_id", "library", "platform", "app_version", "os_name", "os_version", "device_brand",
                 "device_manufacturer", "device_model", "carrier", "country", "region", "city", "dma", "location_lat",
@@ -458,6 +471,14 @@ FORMS: Final = (_PLAIN,)
 def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
     """As what a body may be plain, and the call that its path names; None: it is not."""
     return _PLAIN, 0
+
+
+def address_of_all(body: bytes, asked: Asked) -> str | None:
+    """What a plain body says of all its events' addresses: a browser's library says `$remote` with each."""
+    told = body.count(b'ip"')
+    if not told:
+        return None
+    return None if asked.from_browser and told == body.count(b'"ip":"$remote"') else MIXED
 
 
 def constant(asked: Asked) -> Reply | None:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from pugd import errors
+from pugd.dialects.traits import without_address
 from pugd.model import Refusal, encoded
 
 CACHE_MAX = 4096
@@ -20,6 +21,8 @@ CACHED_BYTES_MAX = 4096
 """A longer context is understood each time, so that the cache stays below 20 MB whatever is sent."""
 CONTEXT_BYTES_MAX = 1024 * 1024
 FIELD_LENGTH_MAX = 2048
+
+DEVICE, SERVER = "device", "server"
 
 _WEB = ("analytics.js", "analytics-next", "javascript", "browser", "web", "snippet")
 _MOBILE = ("ios", "android", "swift", "kotlin", "flutter", "react-native", "reactnative", "mobile", "unity", "xamarin")
@@ -39,6 +42,10 @@ class Context(Struct, frozen=True, gc=False):
     bot: bool
     traits: bytes
     """JSON text of context.traits; empty where there is none."""
+    sender: str
+    """Who sends, as far as it says: DEVICE, the visitor's own browser or app; SERVER; else ''."""
+    ip: str | None
+    """What it says of the visitor's address; never part of what is kept."""
 
 
 class Enrich(Protocol):
@@ -88,13 +95,16 @@ def understand(raw: Raw, channel: str | None, enrich: Enrich = unenriched, user_
 
 def _understand(members: dict[str, object], text: bytes, channel: str | None, enrich: Enrich, header: str) -> Context:
     raw_members = _members.decode(text)
-    if raw_members.pop("ip", None) is not None:
-        text = _encode(raw_members)
+    traits = raw_members.get("traits")
+    kept = without_address(traits) if traits is not None else None
+    if raw_members.pop("ip", None) is not None or kept is not traits:
+        text = _encode(raw_members if kept is None else raw_members | {"traits": kept})
     page, library, app = _object(members, "page"), _object(members, "library"), _object(members, "app")
     name = _string(library, "name")
     user_agent = _string(members, "userAgent")
-    platform = _platform(channel or _string(members, "channel"), name.lower(), members, user_agent)
-    traits = bytes(raw_members["traits"]) if "traits" in raw_members else b""
+    channel = channel or _string(members, "channel")
+    platform = _platform(channel, name.lower(), members, user_agent)
+    ip = members.get("ip")
     session_id = _string(members, "sessionId")
     cookieless = 0
     bot, more = enrich(members, user_agent or header[:FIELD_LENGTH_MAX])
@@ -118,7 +128,9 @@ def _understand(members: dict[str, object], text: bytes, channel: str | None, en
         Raw(bytes(start) + bytes(_NOWHERE)),
         start,
         bool(bot),
-        traits,
+        bytes(traits) if traits is not None else b"",
+        _sender(channel, name.lower()),
+        ip.strip() if isinstance(ip, str) and ip.strip() else None,
     )
 
 
@@ -153,3 +165,15 @@ def _platform(channel: str, library: str, members: dict[str, object], user_agent
     if "page" in members or user_agent.startswith("Mozilla/"):
         return "web"
     return ""
+
+
+def _sender(channel: str, library: str) -> str:
+    """Who sends. Told by the library, which runs where it sends from; a channel, a page or a device may be another's,
+    whose event a server passes on."""
+    if channel == "server":
+        return SERVER
+    if any(part in library for part in _WEB) or any(part in library for part in _MOBILE):
+        return DEVICE
+    if any(part in library for part in _SERVER):
+        return SERVER
+    return DEVICE if channel in ("web", "mobile") else ""

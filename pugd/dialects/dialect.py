@@ -34,7 +34,7 @@ class Asked(Struct, frozen=True, gc=False):
     content_type: str = ""
     user_agent: str = ""
     from_browser: bool = False
-    """It has an `Origin` or a `Sec-Fetch-…` header: user_agent is a browser's."""
+    """It has an `Origin` or a `Sec-Fetch-Site` header: user_agent is a browser's."""
     origin: bytes | None = None
     more: Mapping[bytes, bytes] = MappingProxyType({})
     """Headers that one dialect alone wants (edge/head.py), by lower-case name."""

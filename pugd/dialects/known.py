@@ -70,3 +70,17 @@ def as_plain(dialect: Dialect, asked: Asked, received_at: int) -> tuple[Form, in
     it is not."""
     find = _PLAIN.get(dialect)
     return None if find is None else find(asked, received_at)
+
+
+_ADDRESSES: Final[Mapping[Dialect, Callable[[bytes, Asked], str | None]]] = {
+    posthog: posthog.address_of_all,
+    amplitude: amplitude.address_of_all,
+    mixpanel: mixpanel.address_of_all,
+}
+
+
+def address_of_all(dialect: Dialect, body: bytes, asked: Asked) -> str | None:
+    """What a body, if it is plain, says of all its events' addresses, as in Decoded.addresses, beside what contexts say
+    (plain.py looks there); None: nothing, MIXED: it may differ."""
+    find = _ADDRESSES.get(dialect)
+    return None if find is None else find(body, asked)

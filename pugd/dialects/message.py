@@ -10,7 +10,7 @@ originalTimestamp, else receipt → time; sentAt of the envelope, else of the me
 → traits of an identify; on other calls context.traits is context. `$set` and the like in the properties of an event
 change traits too (traits.py); a dialect that has them elsewhere gives them in `Decoded.changes`. Ids that are numbers
 become their decimal text; an empty id counts as absent. IP addresses (`context.ip`, `ip` and `$ip` in properties and
-traits) are dropped here.
+traits) are dropped here; what one says of an event's place is asked for before (`where`).
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ class Clock(Protocol):
     def skew(self, sent_at: str | int | float, received_at: int) -> int: ...
 
     def correct(self, said: str | int | float, skew_ms: int, received_at: int) -> tuple[int, int, str]: ...
+
+
+class Where(Protocol):
+    """Tells an event's place (enrich/place.py): country, region and city in MessagePack."""
+
+    def __call__(self, said: str | None, sender: str, /) -> Raw: ...
 
 
 class Message(Struct, gc=False):
@@ -82,6 +88,9 @@ class Decoded(Struct, gc=False):
     """What messages change of traits, by their number; None: it stands in their properties and traits."""
     ages: dict[int, int] = {}
     """How long before they came messages happened, in ms, by their number, where that is all that is known."""
+    addresses: dict[int, str] = {}
+    """What messages say of their senders' addresses, by their number, where that is not the context's to say: one,
+    `$remote` for the connection's, '' that no place is to be told. Nothing keeps it."""
     place: str = "batch"
     """What the body calls its list of events, '' where it is the list; `single`: it is one event."""
     single: bool = False
@@ -121,7 +130,7 @@ def read(
     mint: Callable[[], str],
     enrich: context.Enrich = context.unenriched,
     user_agent: str = "",
-    place: Raw | None = None,
+    where: Where | None = None,
     unsigned: bool = False,
 ) -> list[Refusal]:
     """Understand the messages and add them to `batch`.
@@ -132,7 +141,7 @@ def read(
     `mint`         makes an event id for a message that has none
     `enrich`       what is made of contexts
     `user_agent`   a browser's own, of the request
-    `place`        country, region and city in MessagePack, where they are known
+    `where`        tells places, of what an event says of its address and of who sends
     `unsigned`     they should be signed and are not: events are taken, but link nobody and change no traits
     returns        a Refusal for each message that was not added, those of `decoded` included; and for the traits of
                    each that was, unsigned
@@ -147,7 +156,8 @@ def read(
     about: context.Context | None = None
     last_raw, last_channel = NOTHING, None  # what `about` is of: mostly that of the next message too
     tail = NOTHING
-    changes_of, ages = decoded.changes, decoded.ages
+    placed: str | None = ""  # of which address `tail` has the place; '' of none
+    changes_of, ages, addresses = decoded.changes, decoded.ages, decoded.addresses
     gone: list[int] = []
     for number, message in enumerate(decoded.messages):
         user = message.userId
@@ -186,7 +196,7 @@ def read(
                 refused.append(_placed(understood, number, decoded))
                 continue
             about, last_raw, last_channel = understood, message.context, message.channel
-            tail = about.tail if place is None else Raw(bytes(about.start) + bytes(place))
+            tail, placed = about.tail, ""
         call = message.type
         changes: list[traits.Change] | None = None
         if call == "track":
@@ -243,6 +253,10 @@ def read(
                 "event", project, False, event_id, user, anonymous, occurred, received_at, original, note, transport,
                 about.platform, changes,
             )  # fmt: skip
+        if where is not None:
+            address = addresses.get(number, about.ip)
+            if address != placed:
+                tail, placed = Raw(bytes(about.start) + bytes(where(address, about.sender))), address
         event_keys += (project, event_id, original, name)
         ids += (project, user, anonymous)
         parts += (

@@ -61,6 +61,7 @@ _ABOUT: Final = frozenset((
     "$ignore_time", "$ignore_alias", "$latitude", "$longitude", "$had_persisted_distinct_id",
 ))  # fmt: skip
 """What stands beside the operations of /engage and /groups."""
+_ADDRESSES: Final = ("ip", "$ip")
 _KNOWN: Final = _ABOUT | _NOT_TRAITS | traits.OPERATIONS.keys()
 _WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     TRACK: {
@@ -88,9 +89,11 @@ class _Properties(Struct, gc=False, rename=lambda name: "$" + name):
     time: Any = msgspec.field(default=None, name="time")
     alias: Any = msgspec.field(default=None, name="alias")
     mp_lib: Any = msgspec.field(default=None, name="mp_lib")
+    address: Any = msgspec.field(default=None, name="ip")
     insert_id: Any = None
     device_id: Any = None
     user_id: Any = None
+    ip: Any = None
     had_persisted_distinct_id: Any = None
     identified_id: Any = None
     anon_id: Any = None
@@ -257,8 +260,22 @@ def _add_event(event: Event, decoded: Decoded, asked: Asked) -> Refusal | None:
         wrong = _nobody("properties.distinct_id", message)
     if wrong is not None:
         return _of(wrong, event_id)
+    address = _text(said.address).strip() or _text(said.ip).strip() or _remote(asked)
+    if address is not None:
+        decoded.addresses[len(decoded.messages)] = address
     decoded.messages.append(message)
     return None
+
+
+def _remote(asked: Asked) -> str | None:
+    """What a request says of its connection: `$remote` that it is the visitor's own, '' that it is not, None nothing.
+
+    Libraries of browsers and phones say `ip=1`, those of servers `ip=0`. Whoever imports sends what others did.
+    """
+    said = _field(asked, "ip")
+    if said == "0" or (asked.call == IMPORT and said != "1"):
+        return ""
+    return "$remote" if said == "1" else None
 
 
 def _identify(message: Message, said: _Properties) -> Refusal | None:
@@ -365,7 +382,7 @@ def _beside(one: Members, value: dict[str, object], call: str, event_id: str) ->
     if event_id:
         message.messageId = event_id
     elif message.timestamp is not None:
-        message.messageId = _hash(call, _encode({name: raw for name, raw in one.items() if name != "$ip"}))
+        message.messageId = _hash(call, _encode(one))
     return message
 
 
@@ -429,8 +446,11 @@ def _time(value: object) -> str | int | float | None:
 
 
 def _hash(name: str, text: bytes) -> str:
-    """An event id of all that an event says, however its JSON is written. `text`: an object, storable."""
+    """An event id of all that an event says, however its JSON is written. Not of addresses: all else is kept, so that
+    these could be tried until the hash fits. `text`: an object, storable."""
     members = json.loads(text, parse_int=Raw, parse_float=Raw)
+    for name_of_address in _ADDRESSES:
+        members.pop(name_of_address, None)
     return "mp-" + hashlib.blake2b(_encode_sorted([name, members]), digest_size=16).hexdigest()
 
 
@@ -512,7 +532,7 @@ _PLAIN: Final = Form(
             Role.ANONYMOUS | Role.SAYS: ["$device_id"], Role.USER: ["$user_id"], Role.SAYS: ["mp_lib"],
             Role.HAD: ["$had_persisted_distinct_id"],
             # Of calls that are not plain.
-            Role.NONE: ["alias", "$identified_id", "$anon_id", "$anon_distinct_id", "$distinct_ids"],
+            Role.NONE: ["alias", "$identified_id", "$anon_id", "$anon_distinct_id", "$distinct_ids", "ip", "$ip"],
         }),
         Level.NAMES: {name: PAGE if call == "page" else OTHER for name, call in _CALLS.items()},
     },
@@ -529,6 +549,11 @@ def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
     if asked.call in (ENGAGE, GROUPS) or (asked.call == IMPORT and asked.form.get("api_key") is not None):
         return None
     return _PLAIN, 0
+
+
+def address_of_all(body: bytes, asked: Asked) -> str | None:
+    """What a plain body, in whose properties no address is, says of all its events' addresses."""
+    return _remote(asked)
 
 
 ONE: Final = Reply(200, b"1", "text/plain; charset=utf-8")

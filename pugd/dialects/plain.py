@@ -33,6 +33,8 @@ AGENT_LENGTH_MAX = 512
 SKEW_DEAD_BAND_MS: Final[int] = lib.PUGD_PLAIN_SKEW_DEAD_BAND_MS
 """A body that was sent at another time than this, by its own account, is not plain."""
 TRANSPORT = "http"
+MIXED: Final = "mixed"
+"""What a body says of its events' addresses, where it may not say the same of all of them."""
 NOWHERE: Final = bytes(encoded("", "", ""))
 """Country, region and city, in MessagePack, of a sender whose place is not known."""
 LEARN: int = lib.PUGD_PLAIN_LEARN
@@ -137,8 +139,10 @@ def named(struct: type[Struct], roles: Mapping[int, Sequence[str]]) -> dict[str,
 class Plain:
     """The plain events of a wake-up, in order of arrival."""
 
-    def __init__(self, enrich: context.Enrich, forms: Sequence[Form]) -> None:
+    def __init__(self, enrich: context.Enrich, forms: Sequence[Form], *, placed: bool = False) -> None:
+        """`placed`: events have places; those that may have another than is said for their body go the long way."""
         self._enrich = enrich
+        self._placed = placed
         made = lib.pugd_plain_new(len(EventRow.__struct_fields__), secrets.randbits(64))
         if made == ffi.NULL:
             raise MemoryError("reading plain events")
@@ -195,7 +199,7 @@ class Plain:
             return 0
         if count >= LEARN:
             count -= LEARN
-            if not self._know_contexts():
+            if not self._know_contexts(bool(agent)):
                 lib.pugd_plain_drop(self._plain, count)
                 return 0
         self._held += (body, agent, place)
@@ -205,8 +209,14 @@ class Plain:
             return 0
         return count
 
-    def _know_contexts(self) -> bool:
-        """Learn what contexts not met before say; False where one says something wrong."""
+    def _know_contexts(self, browser: bool) -> bool:
+        """Learn what contexts not met before say; False where one says something wrong, or where its events are from.
+
+        `browser`  they come from one: what is learnt then holds for that browser's alone
+        """
+        other = (
+            context.SERVER if browser else context.DEVICE
+        )  # who would be somewhere else than these bodies' place says
         for _ in range(NEW_CONTEXTS_MAX):
             index = lib.pugd_plain_unknown(self._plain)
             if index < 0:
@@ -214,6 +224,8 @@ class Plain:
             about = self._understood(lib.pugd_plain_at(self._plain, index))
             if isinstance(about, Refusal) or about.bot:
                 return False  # a bot's ids prove nothing: the long way knows that
+            if self._placed and (about.ip is not None or about.sender == other):
+                return False
             middle, start = bytes(about.middle[TRANSPORT]), bytes(about.start)
             if lib.pugd_plain_learn(self._plain, index, middle, len(middle), start, len(start)):
                 return False  # too many in one wake-up: the long way needs no room here

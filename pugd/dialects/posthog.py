@@ -15,7 +15,8 @@ event. `$create_alias` and `$merge_dangerously` name two ids, in an order that d
 
 Traits change by `$set`, `$set_once` and `$unset` beside `properties` or in them; where `$process_person_profile` is
 false, none does. Properties stay as they were sent; what PostHog says in them of page, library, device and session
-becomes the context too. Answers: posthog-js takes nothing but a 200 for kept, and nothing below 500 for "again".
+becomes the context too. `$ip` says from where, unless `$geoip_disable` is true, and is not kept. Answers: posthog-js
+takes nothing but a 200 for kept, and nothing below 500 for "again".
 """
 
 from __future__ import annotations
@@ -29,7 +30,20 @@ from pugd import errors
 from pugd.dialects import posthog_asks, salvage, traits
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
-from pugd.dialects.plain import BATCHED, OTHER, PAGE, SCREEN, SINGLE, SKEW_DEAD_BAND_MS, Flag, Form, Level, Role, named
+from pugd.dialects.plain import (
+    BATCHED,
+    MIXED,
+    OTHER,
+    PAGE,
+    SCREEN,
+    SINGLE,
+    SKEW_DEAD_BAND_MS,
+    Flag,
+    Form,
+    Level,
+    Role,
+    named,
+)
 from pugd.model import Ack, Refusal
 
 CAPTURE: Final = "capture"
@@ -104,6 +118,8 @@ class _Properties(Struct, gc=False, rename=lambda name: "$" + name):
     unset: Raw = NOTHING
     insert_id: Any = None
     time: Any = None
+    ip: Any = None
+    geoip_disable: Any = None
     anon_distinct_id: Any = None
     user_id: Any = None
     is_identified: Any = None
@@ -287,6 +303,10 @@ def _add(
     number = len(decoded.messages)
     if event.offset is not None and message.timestamp is None:
         decoded.ages[number] = int(min(max(event.offset, 0), AGE_MAX_MS))
+    if said.geoip_disable is True:
+        decoded.addresses[number] = ""
+    elif address := _text(said.ip).strip():
+        decoded.addresses[number] = address
     if said.ignore_sent_at is True or options.get("disable_skew_correction") is True:
         unskewed.add(number)
     assert decoded.indexes is not None
@@ -411,7 +431,7 @@ _PLAIN: Final = Form(
             Role.KEY: ["token"], Role.SAME: ["$user_id"], Role.KNOWN: ["$is_identified"],
             # What calls for more than an event, or for changes of traits, which are not plain.
             Role.NONE: ["alias", "$anon_distinct_id", "$process_person_profile", "$ignore_sent_at", "$group_type",
-                        "$group_key", "$group_set"],
+                        "$group_key", "$group_set", "$ip", "$geoip_disable"],
             Role.SAYS: [
                 "title", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "$session_id",
                 "$device_id", "$device_type", "$device_model", "$device_manufacturer", "$current_url", "$pathname",
@@ -442,6 +462,11 @@ def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
         if b"compression=lz64" in asked.query or (sent is not None and abs(received_at - sent) > SKEW_DEAD_BAND_MS):
             return None
     return _PLAIN, 0
+
+
+def address_of_all(body: bytes, asked: Asked) -> str | None:
+    """What a plain body says of all its events' addresses; none has `$ip`. What is nowhere need not be switched off."""
+    return MIXED if asked.from_browser and b"geoip_disable" in body else None
 
 
 KEPT: Final = Reply(200, b'{"status":1}')

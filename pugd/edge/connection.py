@@ -39,11 +39,8 @@ class Request(msgspec.Struct, gc=False, eq=False):
     """What is sent when its turn comes."""
     held: bytes | None = None
     """What is sent once it is flushed."""
-
-    @property
-    def peer(self) -> str:
-        """The address of the other end; '' when it is gone."""
-        return self.connection.peer if self.connection is not None else ""
+    peer: str = ""
+    """The address of the other end, which may be gone by now; '' of a Unix socket."""
 
     def answer(self, response: bytes) -> None:
         """Send `response` (from `response.py`), after the answers to earlier requests of its connection."""

@@ -53,7 +53,7 @@ _WANTED: Final = (
         b"content-encoding",
         b"expect",
         b"if-none-match",
-        b"sec-fetch-mode",
+        b"forwarded",
         b"sec-fetch-site",
         b"user-agent",
         b"x-api-key",
@@ -64,7 +64,15 @@ _WANTED: Final = (
 )
 _UNWANTED: Final = (
     *(b"accept", b"accept-language", b"cache-control", b"cookie", b"dnt", b"pragma", b"priority"),
-    *(b"referer", b"sec-ch-ua", b"sec-ch-ua-mobile", b"sec-ch-ua-platform", b"sec-fetch-dest", b"x-retry-count"),
+    *(
+        b"referer",
+        b"sec-ch-ua",
+        b"sec-ch-ua-mobile",
+        b"sec-ch-ua-platform",
+        b"sec-fetch-dest",
+        b"sec-fetch-mode",
+        b"x-retry-count",
+    ),
 )
 _SPELLINGS: Final = {spelt: name for name in (*_WANTED, *_UNWANTED) for spelt in (name, name.decode().title().encode())}
 """The usual ones: a look-up costs less than lower case."""
@@ -97,12 +105,14 @@ class Head(msgspec.Struct, gc=False, eq=False):
     user_agent: str
     origin: bytes | None
     sec_fetch: bool
-    """A browser sent this: it has a `Sec-Fetch-…` header."""
+    """A browser sent this: it has `Sec-Fetch-Site`. Of these headers `fetch` of Node.js has `Sec-Fetch-Mode`."""
     preflight_method: bytes | None
     preflight_headers: bytes | None
     forwarded_for: bytes | None
     forwarded_host: bytes | None
     forwarded_proto: bytes | None
+    forwarded: bytes | None = None
+    """RFC 7239."""
     accept_encoding: bytes | None = None
     if_none_match: bytes | None = None
     more: dict[bytes, bytes] = {}
@@ -231,12 +241,13 @@ def parse(raw: bytes) -> Head | Refused:
         get(b"content-type", b"").decode("latin-1"),
         get(b"user-agent", b"").decode("utf-8", "replace"),
         origin,
-        b"sec-fetch-mode" in headers or b"sec-fetch-site" in headers,
+        b"sec-fetch-site" in headers,
         get(b"access-control-request-method"),
         get(b"access-control-request-headers"),
         get(b"x-forwarded-for"),
         get(b"x-forwarded-host"),
         get(b"x-forwarded-proto"),
+        get(b"forwarded"),
         get(b"accept-encoding"),
         get(b"if-none-match"),
         {name: headers[name] for name in _MORE & headers.keys()},

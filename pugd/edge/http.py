@@ -453,7 +453,7 @@ class Edge:
 
     def _take(self, connection: Connection, head: Head, body: bytes) -> None:
         """A whole request."""
-        request = Request(connection, head, body)
+        request = Request(connection, head, body, peer=connection.peer)
         self._requests.append(request)
         queue = connection.queue
         queue.append(request)

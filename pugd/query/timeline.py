@@ -83,6 +83,8 @@ class Row(NamedTuple):
     refused: str
     operations: list[tuple[str, str, str]]
     """traits: (key, operation, value) each."""
+    whence: list[str]
+    """event: country, region and city, '' each where it is not known."""
 
 
 def plan_entries(
@@ -239,7 +241,8 @@ SELECT 1 AS kind, toUnixTimestamp64Milli(occurred_at) AS at, toUnixTimestamp64Mi
     toString(collector) AS collector, epoch, position, event_id, user_id, anonymous_id,
     toString(transport) AS transport, toString(platform) AS platform, session_id, toString(event) AS name,
     properties_text, context, path, url, title, toUInt64(0) AS place, '' AS a, '' AS b, '' AS refused,
-    CAST([], 'Array(Tuple(String, String, String))') AS operations
+    CAST([], 'Array(Tuple(String, String, String))') AS operations,
+    [toString(country), toString(region), toString(city)] AS whence
 $rows ORDER BY $order LIMIT $limit""",
         rows=rows("events", question.project, conditions),
         order=_order(question, _COLUMNS),
@@ -256,7 +259,8 @@ def _traits(question: Timeline, actors: Sequence[int], last: _Key | None, met: S
     return sql(
         """
 SELECT 2, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), source.1, source.2, source.3,
-    event_id, user, anonymous, transport, platform, '', '', '', '', '', '', '', 0, '', '', '', operations
+    event_id, user, anonymous, transport, platform, '', '', '', '', '', '', '', 0, '', '', '', operations,
+    CAST([], 'Array(String)')
 FROM (
     SELECT event_id, occurred_at, received_at, min((toString(collector), epoch, position)) AS source,
         any(user_id) AS user, any(anonymous_id) AS anonymous, any(toString(traits.transport)) AS transport,
@@ -292,7 +296,7 @@ SELECT 3, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_a
     position, event_id, if(call IN ('identify', 'event'), b_id, ''),
     if(call IN ('identify', 'event') AND (a_id != b_id OR refused != ''), a_id, ''),
     toString(transport), toString(platform), '', toString(call), '', '', '', '', '', `order`, a_id, b_id,
-    toString(refused), CAST([], 'Array(Tuple(String, String, String))')
+    toString(refused), CAST([], 'Array(Tuple(String, String, String))'), CAST([], 'Array(String)')
 $rows ORDER BY $order LIMIT $limit""",
         rows=rows("links", question.project, conditions),
         order=_order(question, _COLUMNS),
@@ -320,7 +324,8 @@ def _joins(question: Timeline, actors: Sequence[int], joins: Sequence[Moment], l
         """
 SELECT 3, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), toString(collector), epoch,
     toUInt64(position - 1), event_id, user_id, anonymous_id, toString(transport), toString(platform), '', 'event', '',
-    '', '', '', '', 0, anonymous_id, user_id, '', CAST([], 'Array(Tuple(String, String, String))')
+    '', '', '', '', 0, anonymous_id, user_id, '', CAST([], 'Array(Tuple(String, String, String))'),
+    CAST([], 'Array(String)')
 $rows ORDER BY $order LIMIT $limit""",
         rows=rows("events", question.project, conditions),
         order=_order(question, _JOINS),
@@ -351,7 +356,7 @@ def _sessions(question: Timeline, actors: Sequence[int], last: _Key | None) -> S
 SELECT 4, begun, firsts[1].1, firsts[1].2, firsts[1].3, toUInt64(firsts[1].4 - 2), firsts[1].5, firsts[1].6,
     firsts[1].7, firsts[1].8, firsts[1].9, firsts[1].10, toString(length(keys)), '', '', '', '', '', toUInt64(ended),
     arrayFirst(page -> page != '', pages), arrayLast(page -> page != '', pages), '',
-    CAST([], 'Array(Tuple(String, String, String))')
+    CAST([], 'Array(Tuple(String, String, String))'), CAST([], 'Array(String)')
 FROM $sessions WHERE begun >= $since AND $beyond ORDER BY $order LIMIT $limit""",
         sessions=sessions(ever, events, beside=beside),
         since=bound("Int64", since),
@@ -480,6 +485,7 @@ def _common(row: Row) -> dict[str, Any]:
 
 
 def _event_entry(row: Row) -> EventEntry:
+    country, region, city = row.whence
     return EventEntry(
         id=f"event:{row.event_id}",
         type=EventEntry.TYPE,
@@ -487,6 +493,9 @@ def _event_entry(row: Row) -> EventEntry:
         event=row.name,
         properties=msgspec.Raw(row.properties.encode() or b"{}"),
         context=msgspec.Raw(row.context.encode() or b"{}"),
+        country=country or None,
+        region=region or None,
+        city=city or None,
         **_common(row),
     )
 

@@ -544,6 +544,7 @@ def _shown(entry: AnyEntry, at: datetime) -> dict[str, Any]:
         shown["facts"] = entry.summary[len(name) :].strip() if entry.summary.startswith(name) else entry.summary
         shown["properties"] = _rows(entry.properties)
         shown["context"] = _rows(entry.context)
+        shown["place"] = ", ".join(part for part in (entry.city, entry.region, entry.country) if part)
     elif isinstance(entry, TraitsEntry):
         shown["changes"] = [
             (key, _value(change.before), _value(change.after), bytes(change.before) != bytes(change.after))

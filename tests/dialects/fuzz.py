@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mmdb
 import trio
 from dialects.hostile import BODY_BYTES_MAX, KEY, SIGNING_KEY, SIGNING_SECRET, Case, case, datagram
 from running_edge import Client
@@ -28,9 +29,11 @@ from pugd.columns import block as columns
 from pugd.drain import STEPS
 from pugd.edge import routes
 from pugd.edge.bounds import Bounds
+from pugd.edge.forwarded import Clients
 from pugd.edge.gate import Gate
 from pugd.edge.health import Health
 from pugd.edge.http import Edge
+from pugd.enrich.place import Places
 from pugd.journal.reader import Reader
 from pugd.model import LINK, TRAIT, WriteKey
 from pugd.reception import Reception, refuse
@@ -126,11 +129,14 @@ class Collector:
     """The public half, on a port, over a journal in a directory."""
 
     def __init__(self, directory: Path) -> None:
-        self.world = World(directory)
+        (directory / "places.mmdb").write_bytes(mmdb.written(mmdb.CITY))
+        places = Places(str(directory / "places.mmdb"))
+        places.renew()
+        self.world = World(directory, places=places)
         signs = WriteKey(2, secret=False, id=2, signing=SIGNING_SECRET)
         gate = Gate({KEY: WriteKey(1, secret=False, id=1), SIGNING_KEY: signs})
         self.world.accept._keys = gate
-        reception = Reception(gate, Health(), BODY_BYTES_MAX)
+        reception = Reception(gate, Health(), BODY_BYTES_MAX, Clients(("127.0.0.0/8",)))
         reception.open(self.world.accept)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.datagrams = socket.socket(type=socket.SOCK_DGRAM)

@@ -56,7 +56,8 @@ def long_way(
     batch = Batch()
     refused = read(
         decoded, batch, project=3, secret=False, received_at=NOW, transport="http", clock=clock, mint=lambda: "minted",
-        enrich=enriched, user_agent=user_agent, place=place,
+        enrich=enriched, user_agent=user_agent,
+        where=None if place is None else lambda said, sender: place,
     )  # fmt: skip
     if refused or not batch.length or batch.calls or batch.bots:
         return None

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from pugd.dialects.dialect import Asked, Dialect, Reply
-from pugd.dialects.message import Decoded, read
+from pugd.dialects.message import Decoded, Where, read
 from pugd.enrich import clock
 from pugd.errors import status_of
 from pugd.model import PARTS, Ack, Batch, Call, EventRow, Refusal
@@ -49,7 +49,9 @@ class Understood(Struct):
         return json.loads(self.reply.body)
 
 
-def understood(dialect: Dialect, body: Any, asked: Asked, *, secret: bool = False) -> Understood:
+def understood(
+    dialect: Dialect, body: Any, asked: Asked, *, secret: bool = False, where: Where | None = None
+) -> Understood:
     """Take a body the whole way through a dialect. `body`: bytes, or what JSON is made of."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     decoded = dialect.decode(data, asked)
@@ -70,6 +72,7 @@ def understood(dialect: Dialect, body: Any, asked: Asked, *, secret: bool = Fals
         transport="http",
         clock=clock,
         mint=lambda: f"minted-{next(numbers)}",
+        where=where,
     )
     lengths = (len(batch.event_keys) // 4, len(batch.ids) // 3, len(batch.parts) // PARTS)
     assert lengths == (batch.length,) * 3, "the lists of a batch go together"

@@ -132,13 +132,14 @@ def test_what_a_head_says() -> None:
     head = parse(
         b"POST /v1/t?writeKey=a%20b HTTP/1.1\r\nHost: h.example:80\r\nAuthorization: Basic eA==\r\nX-API-KEY: k\r\n"
         b"Content-Encoding: GZIP\r\nContent-Type: text/plain\r\nUser-Agent: M\xc3\xb6zilla\r\nOrigin: null\r\n"
-        b"Sec-Fetch-Mode: cors\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8\r\nContent-Length: 3\r\n\r\n"
+        b"Sec-Fetch-Site: cross-site\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8\r\n"
+        b"Forwarded: for=9.9.9.9\r\nContent-Length: 3\r\n\r\n"
     )
     assert isinstance(head, Head)
     assert (head.method, head.path, head.query, head.host) == ("POST", "/v1/t", b"writeKey=a%20b", "h.example:80")
     assert (head.authorization, head.api_key, head.content_encoding) == (b"Basic eA==", b"k", b"gzip")
     assert (head.content_type, head.user_agent, head.origin, head.sec_fetch) == ("text/plain", "Mözilla", b"null", True)
-    assert head.forwarded_for == b"1.2.3.4, 5.6.7.8"
+    assert (head.forwarded_for, head.forwarded) == (b"1.2.3.4, 5.6.7.8", b"for=9.9.9.9")
     assert b"Access-Control-Allow-Origin: null\r\n" in head.extra
 
 

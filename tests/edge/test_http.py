@@ -41,7 +41,7 @@ async def test_keep_alive_answers_one_after_another() -> None:
         assert [request.body for request in at_work.requests] == [b"{}"] * 3
         head = at_work.requests[0].head
         assert (head.method, head.path, head.query, head.host) == ("POST", "/v1/track", b"", "x")
-        assert at_work.requests[0].peer == ""  # answered: the connection is not its business any more
+        assert at_work.requests[0].peer == "127.0.0.1"
 
 
 async def test_an_answer_waits_for_its_flush() -> None:

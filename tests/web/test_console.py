@@ -170,7 +170,7 @@ async def test_shapes_are_those_that_programs_rely_on():
         ]  # fmt: skip
         shapes = {entry["type"]: list(entry) for entry in timeline["entries"]}
         assert shapes == {
-            "event": [*common, "event", "properties", "context"],
+            "event": [*common, "event", "properties", "context", "country", "region", "city"],
             "traits": [*common, "changes"],
             "link": [*common, "a", "b", "call", "refused", "again"],
         }
