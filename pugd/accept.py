@@ -405,7 +405,7 @@ class Accept:
         whence = None
         if self._places is not None:
             whence = Whence(self._places, arrival.address, asked.from_browser, asked.user_agent)
-        refused = self._read_messages(decoded, batch, key, "http", received_at, agent_of_browser, whence)
+        refused = self._read_messages(decoded, batch, key, "http", received_at, agent_of_browser, whence=whence)
         for refusal in refused:
             self._refused[refusal.code] += 1
             self._note(arrival, refusal, received_at, key)

@@ -59,7 +59,7 @@ def long_way(
         enrich=enriched, user_agent=user_agent,
         where=None if place is None else lambda said, sender: place,
     )  # fmt: skip
-    if refused or not batch.length or batch.calls or batch.bots:
+    if refused or not batch.length or batch.calls or batch.silent:
         return None
     batch.parts[1::PARTS] = list(range(7, 7 + batch.length))
     return pack(batch.event_keys), pack(batch.ids), b"".join(map(pack, batch.parts))
