@@ -202,6 +202,8 @@ class Accept:
         self._requests += len(arrivals)
         self._datagrams += datagrams
         agent.renew()
+        if self._places is not None:
+            self._places.turn()
         acks: list[Ack] = []
         begin = size = 0
         for index, arrival in enumerate(arrivals):

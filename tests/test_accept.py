@@ -28,6 +28,7 @@ from pugd.identity.duplicates import RecentIds
 from pugd.identity.graph import Graph
 from pugd.journal.reader import Reader
 from pugd.journal.writer import Writer
+from pugd.large import Large
 from pugd.model import (
     EVENT,
     LINK,
@@ -743,6 +744,23 @@ def test_bodies_that_may_have_a_place_are_not_taken_the_short_way(
     strip = {"country": "", "region": "", "city": "", "actor": 0}
     for mine, other in zip(placed.rows(EVENT), world.rows(EVENT), strict=True):
         assert msgspec.structs.replace(mine, **strip) == msgspec.structs.replace(other, **strip)
+
+
+def test_a_body_that_is_taken_in_pieces_is_from_one_place(placed: World) -> None:
+    some = [track(str(number)) | {"properties": {"p": "x" * 3_000}, "sentAt": 1} for number in range(200)]
+    body = json.dumps({"batch": some}).encode()
+    arrival = Arrival(BROWSER, body, PUBLIC, address=mmdb.LONDON)
+    [ack] = placed.accept.take([arrival], b"", 0, NOW)
+    assert ack is accept.LATER
+    large: Large[None] = Large(placed.accept)
+    assert large.add(None, arrival, NOW)
+    steps = 0
+    while large:
+        large.step()
+        steps += 1
+    assert steps > 2
+    assert set(cities(placed).values()) == {"London"}
+    assert len(cities(placed)) == len(some)
 
 
 def test_both_ways_tell_the_same_places(tmp_path: Path) -> None:

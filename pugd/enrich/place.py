@@ -36,6 +36,8 @@ from pugd.model import encoded
 
 CACHE_MAX: Final = 65_536
 """Addresses whose places are remembered: few of them carry most traffic. About 15 MB."""
+NEW_MAX: Final = 500
+"""Addresses of a wake-up that are looked up: the places of more are not told, so that nobody holds up everybody."""
 ADDRESS_LENGTH_MAX: Final = 64
 LENGTH_MAX: Final = 100
 """Of a name; the longest place has PLACE_BYTES_MAX."""
@@ -89,18 +91,24 @@ class Places:
         self._held = _Held()
         self._seen: Signature | None = None
         self._told = False
+        self._left = NEW_MAX
+
+    def turn(self) -> None:
+        """A wake-up begins."""
+        self._left = NEW_MAX
 
     def find(self, address: str) -> Raw:
         """Country, region and city in MessagePack; empty for what is no address or no public one. Never raises.
 
-        cost  0.1 µs for an address met before, else about 40 µs
+        cost  0.2 µs for an address met before, else up to 100 µs
         """
         held = self._held
         found = held.found.get(address)
         if found is not None:
             return found
-        if len(address) > ADDRESS_LENGTH_MAX:
+        if len(address) > ADDRESS_LENGTH_MAX or not self._left:
             return NOWHERE
+        self._left -= 1
         found = self._look_up(held, address)
         if len(held.found) >= CACHE_MAX:
             held.found.clear()

@@ -153,6 +153,17 @@ def test_few_addresses_are_remembered(tmp_path: Path, monkeypatch: pytest.Monkey
     assert all(len(address) <= place.ADDRESS_LENGTH_MAX for address in places._held.found)
 
 
+def test_in_a_wake_up_some_new_addresses_are_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "NEW_MAX", 10)
+    places = opened(tmp_path / "places.mmdb", written(CITY))
+    addresses = [f"81.2.69.{last}" for last in range(15)]
+    known = ("GB", "England", "London")
+    assert [placed(places, address) for address in addresses] == [known] * 10 + [NONE] * 5
+    assert placed(places, addresses[0]) == known, "it was met before"
+    places.turn()
+    assert [placed(places, address) for address in addresses] == [known] * 15
+
+
 # ---- files
 
 
