@@ -334,6 +334,41 @@ def keys_revoke(loaded: Config, number: int) -> None:
     click.echo(f"key {number} is revoked")
 
 
+@main.group(cls=Commands, name="projects")
+def projects_() -> None:
+    """List projects, and give one another time zone."""
+
+
+@projects_.command("list")
+@settings("data")
+def projects_list(loaded: Config) -> None:
+    """Every project: its number, name and time zone."""
+    from pugd.control import postgres, projects
+
+    with postgres.borrowed(_conninfo(loaded)) as connection:
+        for project in projects.list_projects(connection):
+            click.echo(f"{project.id:>4}  {project.name}  {project.time_zone}")
+
+
+@projects_.command("zone")
+@settings("data")
+@click.argument("zone")
+@click.option("--project", default=1, show_default=True, help="Whose.")
+def projects_zone(loaded: Config, zone: str, project: int) -> None:
+    """Have a project's days, weeks and months begin by another time zone, such as Europe/Berlin. It holds within a
+    second; nothing that is stored changes."""
+    from pugd.control import postgres, projects
+    from pugd.question import QuestionError
+
+    try:
+        projects.check_zone(zone)
+    except QuestionError as error:
+        raise click.UsageError(error.message.removeprefix("time_zone: ")) from None
+    with postgres.borrowed(_conninfo(loaded)) as connection:
+        changed = projects.change_zone(connection, project, zone)
+    click.echo(f"project {changed.id} ({changed.name}): {changed.time_zone}")
+
+
 @main.command()
 @settings("data")
 @click.option("--project", default=1, show_default=True, help="Whose; 0: those of unknown keys, which belong to none.")

@@ -94,7 +94,7 @@ class Everyone:
                 "left_out": LeftOut(bots or 0, cookieless or 0),
                 "stored_until": stored_until,
             }
-            return await self._of(asked, reading, Writer(asked, asked_at), common)
+            return await self._of(asked, reading, Writer(asked, asked_at, reading.zone.key), common)
 
         return await self._answer.counted(answer, asked, stale)
 
@@ -153,6 +153,8 @@ class Everyone:
             if asked.of is not None or asked.where is not None or asked.from_ or asked.to or asked.last:
                 raise invalid("token", "says it all: it goes with no of, where, from, to and last")
             of, token = opened(asked.token)
+            if token.zone:  # its days are those it was counted by
+                reading = reading.in_zone(times.zone(token.zone))
             return self._behind(of, token.cell, reading), token.then, token.at
         if asked.of is not None:
             since, until = range_of(asked, reading)

@@ -338,6 +338,10 @@ class Access:
         """Log out."""
         await self._keeper.control.end_session(session)
 
+    async def change_zone(self, project: int, name: str) -> Project:
+        """Another time zone for a project."""
+        return await self._keeper.control.change_zone(project, name)
+
     async def write_key(self, project: int) -> str | None:
         """A public write key, to show."""
         return await self._keeper.control.write_key(project)

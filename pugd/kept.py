@@ -40,6 +40,13 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pass
 
 
+class ChangedProject(_Body, frozen=True, kw_only=True):
+    """What a project is like."""
+
+    time_zone: str
+    """A name of the IANA database, such as `Europe/Berlin`."""
+
+
 class NewSegment(_Body, frozen=True, kw_only=True):
     name: str
     rule: Condition

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from crowd import crowd, everyone_of, happenings, seeds, stored
+from crowd import crowd, everyone_of, happenings, projects, seeds, stored
 from histories import History
 from hypothesis import Phase, given, settings
 from reference import trend as twin
@@ -27,6 +27,7 @@ BEGAN = 1_711_500_000_000  # some days before Berlin's clocks go forward
 DAY = 86_400_000
 NOW = BEGAN + 30 * DAY
 ZONE = ZoneInfo("Europe/Berlin")
+UTC = ZoneInfo("UTC")
 SEGMENTS = {"payers": ask.Condition(did=ask.Did(event="B", count=2))}
 
 
@@ -227,6 +228,34 @@ def _descending(value: float | None) -> float:
 
 def _near(value: float | None) -> Any:
     return None if value is None else pytest.approx(value)
+
+
+async def test_days_are_those_of_the_zone_and_a_token_keeps_those_it_was_counted_by():
+    """Over the night in which Berlin's clocks go forward: 30 March has its hour 22:00Z of the 29th."""
+    history = History(next(projects))
+    for hour in range(72):
+        at = times.read("2024-03-29T12:00:00Z", UTC)
+        history.track("A", anonymous=f"visitor-{hour}", at=at + hour * 3_600_000)
+    await stored(history)
+    asked = ask.AskTrend(series=(ask.Series(event="A", measure="people"),), from_="2024-03-30", to="2024-04-01")
+    counts, tokens_of = {}, {}
+    for zone in ("UTC", "Europe/Berlin", "America/New_York"):
+        everyone, project = await everyone_of(history, now=NOW, zone=ZoneInfo(zone), segments={})
+        answer = await everyone.journey(project, asked)
+        points = answer.series[0].points
+        counts[zone] = [(point.begins, point.people) for point in points]
+        tokens_of[zone] = [point.token for point in points]
+        assert answer.range.zone == zone
+    assert counts == {
+        "UTC": [("2024-03-30T00:00:00.000Z", 24), ("2024-03-31T00:00:00.000Z", 24)],
+        "Europe/Berlin": [("2024-03-29T23:00:00.000Z", 24), ("2024-03-30T23:00:00.000Z", 23)],
+        "America/New_York": [("2024-03-30T04:00:00.000Z", 24), ("2024-03-31T04:00:00.000Z", 24)],
+    }
+    # The project's zone is another by now; the number still opens into its people.
+    for zone, given_then in tokens_of.items():
+        for (_, people), token in zip(counts[zone], given_then, strict=True):
+            found = await everyone.people(project, ask.AskPeople(token=token))
+            assert (found.count, found.then) == (people, people), zone
 
 
 async def test_a_token_that_is_none_is_told():

@@ -76,11 +76,17 @@ class Control:
         self._read_keys = Remembered()
         self._sessions = Remembered()
         self._written: bytes | None = None
+        self._projects: dict[int, Project] = {}
+        """As Postgres last told them: what is remembered of a key or a session may be of an older look."""
+        self._changes = 0
+        """How often one was changed here."""
 
     async def check_read_key(self, key: str) -> Project | None:
         """The project that a read key opens. Raises ControlError while Postgres is away and the key unknown to us."""
-        return await self._read_keys.ask(
-            key, lambda: self._postgres.run(lambda connection: keys.project_of_read_key(connection, key))
+        return self._present(
+            await self._read_keys.ask(
+                key, lambda: self._postgres.run(lambda connection: keys.project_of_read_key(connection, key))
+            )
         )
 
     async def redeem_login(self, token: str) -> str | None:
@@ -89,9 +95,21 @@ class Control:
 
     async def check_session(self, session: str) -> Project | None:
         """The project whose console a session opens."""
-        return await self._sessions.ask(
-            session, lambda: self._postgres.run(lambda connection: members.check_session(connection, session))
+        return self._present(
+            await self._sessions.ask(
+                session, lambda: self._postgres.run(lambda connection: members.check_session(connection, session))
+            )
         )
+
+    def _present(self, found: Project | None) -> Project | None:
+        return None if found is None else self._projects.get(found.id, found)
+
+    async def change_zone(self, project: int, name: str) -> Project:
+        """Another time zone, from this project's next question on. raises QuestionError, ControlError"""
+        changed = await self._postgres.run(lambda connection: projects.change_zone(connection, project, name))
+        self._changes += 1
+        self._projects[project] = changed
+        return changed
 
     async def end_session(self, session: str) -> None:
         """Log out."""
@@ -116,7 +134,11 @@ class Control:
 
     async def write_keys(self) -> None:
         """Write the collector's file of keys, if it should say something else than it does."""
-        data = msgspec.json.encode(await self._postgres.run(keys.key_file))
+        changes = self._changes
+        file = await self._postgres.run(keys.key_file)
+        if changes == self._changes:  # else this look may be older than the change
+            self._projects = {project.id: project for project in file.projects}
+        data = msgspec.json.encode(file)
         if data == self._written:
             return
         await trio.to_thread.run_sync(_replace, self._directory, data)

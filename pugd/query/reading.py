@@ -10,6 +10,7 @@ are listed first, so that rows are decided before their persons are looked up.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -104,6 +105,12 @@ class Reading:
             self.project, self.place, zone=self.zone, now=self.now, actor=self.actor, segments=segments,
             include_bots=self.include_bots,
         )  # fmt: skip
+
+    def in_zone(self, zone: ZoneInfo) -> Reading:
+        """The same, with days of another zone."""
+        found = copy.copy(self)
+        found.zone = zone
+        return found
 
     # -- conditions ----------------------------------------------------------------------------------------------------
 

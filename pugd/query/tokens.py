@@ -47,23 +47,26 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many people it was."""
     at: str
     """When."""
+    zone: str = ""
+    """The project's time zone then, by which its days began; '' of tokens that do not say."""
 
 
 class Writer:
     """Writes the tokens of one answer."""
 
-    def __init__(self, asked: ask.AnyAsked, at: str) -> None:
+    def __init__(self, asked: ask.AnyAsked, at: str, zone: str = "") -> None:
         self._kind = next(kind for kind, type_ in ask.JOURNEYS.items() if type(asked) is type_)
         self._asked = msgspec.Raw(msgspec.json.encode(asked))
         self._at = at
+        self._zone = zone
 
     def of(self, asked: ask.AnyAsked) -> Writer:
         """For another question of the same answer."""
-        return Writer(asked, self._at)
+        return Writer(asked, self._at, self._zone)
 
     def written(self, cell: Cell, then: int) -> str:
         """The token of a cell with so many people."""
-        plain = msgspec.json.encode(Token(self._kind, self._asked, cell, then, self._at))
+        plain = msgspec.json.encode(Token(self._kind, self._asked, cell, then, self._at, self._zone))
         return base64.urlsafe_b64encode(zlib.compress(plain, 6)).rstrip(b"=").decode()
 
 

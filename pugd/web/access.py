@@ -116,6 +116,9 @@ class Access(Protocol):
 
     async def end_session(self, session: str) -> None: ...
 
+    async def change_zone(self, project: int, name: str) -> Project:
+        """Give a project another time zone. raises QuestionError where there is none of that name"""
+
     async def write_key(self, project: int) -> str | None:
         """A public write key to show a newcomer in the first `curl` line."""
 

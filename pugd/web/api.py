@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -18,7 +19,7 @@ from pugd import errors
 from pugd.ask import JOURNEYS, AnyAsked, AskPeople, AskTimeline
 from pugd.errors import CollectorAwayError, ControlError, StoreError, StoreUnavailableError
 from pugd.journeys import AnyJourneyAnswer
-from pugd.kept import NOT_KEPT, KeptError
+from pugd.kept import NOT_KEPT, ChangedProject, KeptError
 from pugd.model import Project
 from pugd.question import AnyAnswer, IdentityError, OnePerson, QuestionError, UnknownPersonError
 from pugd.schema import SchemaAnswer
@@ -105,6 +106,15 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
         asked = parameters.asked(await json_body(request), AskTimeline)
         return await unless_gone(request, lambda: crowd.timeline(project, asked, stale=stale))
 
+    async def project_(request: Request, project: Project) -> Project:
+        parameters.given(request.query_params, ())
+        return project
+
+    async def change_project(request: Request, project: Project) -> Project:
+        parameters.given(request.query_params, ())
+        changed = parameters.asked(await json_body(request), ChangedProject)
+        return await access.change_zone(project.id, changed.time_zone)
+
     def journey(type_: type[AnyAsked]) -> Callable[[Request, Project], Awaitable[AnyJourneyAnswer]]:
         async def ask(request: Request, project: Project) -> AnyJourneyAnswer:
             stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
@@ -117,6 +127,7 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
         return answering(access, ask)
 
     return [
+        Route("/v1/project", **by_method(access, GET=project_, PUT=change_project)),
         Route("/v1/people", answered(people)),
         Route("/v1/people/{person}", answered(person)),
         Route("/v1/people/{person}/timeline", answered(timeline)),
@@ -147,6 +158,16 @@ def answering(
             return failed(error)
 
     return answer
+
+
+def by_method(access: Access, **asks: Callable[[Request, Project], Awaitable[object]]) -> dict[str, Any]:
+    """One path, several methods: so 405 says all that it takes."""
+    answers = {method: answering(access, ask) for method, ask in asks.items()}
+
+    async def answered(request: Request) -> Response:
+        return await answers["GET" if request.method == "HEAD" else request.method](request)
+
+    return {"endpoint": answered, "methods": list(asks)}
 
 
 class BodyError(Exception):

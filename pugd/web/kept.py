@@ -3,13 +3,9 @@ kept, and the error names the field."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 import msgspec
 from msgspec import UNSET
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 from pugd.ask import AnyAsked, AskPeople, Condition
@@ -37,7 +33,7 @@ from pugd.model import Project
 from pugd.question import PeopleAnswer, QuestionError
 from pugd.web import parameters
 from pugd.web.access import Access, Crowd
-from pugd.web.api import answering, json_body
+from pugd.web.api import answering, by_method, json_body
 from pugd.web.login import who
 
 LIST = ("archived",)
@@ -64,9 +60,6 @@ class WholeQuestion(msgspec.Struct, frozen=True):
 
 class Deleted(msgspec.Struct, frozen=True):
     deleted: str
-
-
-Ask = Callable[[Request, Project], Awaitable[object]]
 
 
 def routes(access: Access, crowd: Crowd, shelf: Shelf) -> list[Route]:
@@ -191,27 +184,18 @@ def routes(access: Access, crowd: Crowd, shelf: Shelf) -> list[Route]:
             field = f"question.{error.field}" if error.field else "question"
             raise QuestionError(error.code, f"question.{error.message}", field) from None
 
-    def by_method(**asks: Ask) -> dict[str, Any]:
-        """One path, several methods: so 405 says all that it takes."""
-        answers = {method: answering(access, ask) for method, ask in asks.items()}
-
-        async def answered(request: Request) -> Response:
-            return await answers["GET" if request.method == "HEAD" else request.method](request)
-
-        return {"endpoint": answered, "methods": list(asks)}
-
     return [
-        Route("/v1/segments", **by_method(GET=segments, POST=create)),
+        Route("/v1/segments", **by_method(access, GET=segments, POST=create)),
         Route("/v1/segments/preview", answering(access, preview), methods=["POST"]),
         Route("/v1/segments/snapshot", answering(access, snapshot_of_token), methods=["POST"]),
-        Route("/v1/segments/{name}", **by_method(GET=segment, PUT=change, DELETE=delete)),
+        Route("/v1/segments/{name}", **by_method(access, GET=segment, PUT=change, DELETE=delete)),
         Route("/v1/segments/{name}/size", answering(access, size)),
         Route("/v1/segments/{name}/people", answering(access, people)),
         Route("/v1/segments/{name}/snapshot", answering(access, snapshot), methods=["POST"]),
         Route("/v1/people/{person}/segments", answering(access, of_person)),
-        Route("/v1/questions", **by_method(GET=questions, POST=create_question)),
-        Route("/v1/questions/{name}", **by_method(GET=question, PUT=change_question, DELETE=delete_question)),
-        Route("/v1/questions/{name}/answer", **by_method(GET=answer, POST=answer)),
+        Route("/v1/questions", **by_method(access, GET=questions, POST=create_question)),
+        Route("/v1/questions/{name}", **by_method(access, GET=question, PUT=change_question, DELETE=delete_question)),
+        Route("/v1/questions/{name}/answer", **by_method(access, GET=answer, POST=answer)),
     ]
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from pugd import __version__, ask, journeys, kept, question
+from pugd.model import Project
 from pugd.schema import SchemaAnswer
 from pugd.web import kept as web_kept
 from pugd.web import parameters
@@ -107,6 +108,9 @@ CALLS = (
           question.UnlinkAnswer, {"a": "visitor-1", "b": "user_1", "dry_run": True}),
     _post("/v1/identity/merge", "Makes the persons of two ids one.", MergeBody, question.MergeAnswer,
           {"a": "visitor-1", "b": "user_1"}),
+    _get("/v1/project", "The project: its name and time zone.", Project),
+    Call(method="PUT", path="/v1/project", summary="Gives it another time zone.", body=kept.ChangedProject,
+         answer=Project, example={"time_zone": "Europe/Berlin"}),
     _get("/v1/schema", "What there is: events, properties, traits, contexts.", SchemaAnswer, parameters.SCHEMA,
          "event=order_completed"),
     *(_post(f"/v1/ask/{kind}", said, ask.JOURNEYS[kind], answer, example, parameters.ASK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from pugd.config import Config
-from pugd.control import control, keys, members, postgres
+from pugd.control import control, keys, members, postgres, projects
 from pugd.control.control import Control, Remembered
 from pugd.control.embedded import Embedded
 from pugd.control.keys import Limits
@@ -24,6 +24,7 @@ from pugd.control.postgres import Connection, Postgres
 from pugd.data import DataDirectory
 from pugd.errors import ControlError
 from pugd.model import KeyFile, Project, WriteKey
+from pugd.question import QuestionError
 
 
 @pytest.fixture(scope="module")
@@ -360,3 +361,65 @@ def test_no_server_is_told_in_one_line() -> None:
         postgres.connect("host=/nowhere user=x dbname=y")
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value.__cause__, psycopg.Error)
+
+
+async def test_another_zone_holds_at_once_though_the_key_is_remembered(conninfo: str, tmp_path: Path) -> None:
+    pool = Postgres(conninfo)
+    await pool.run(postgres.migrate)
+    read_key = await pool.run(lambda connection: control.seed(connection, Config()))
+    one = Control(pool, DataDirectory(tmp_path), ours=False)
+
+    async def zone() -> str:
+        project = await one.check_read_key(read_key)
+        assert project is not None
+        return project.time_zone
+
+    assert await zone() == "UTC"
+    assert await one.change_zone(1, "Europe/Berlin") == Project(1, "default", "Europe/Berlin")
+    assert await zone() == "Europe/Berlin"
+    # By a command line, which is another process: the next look of `keep_keys` sees it.
+    await pool.run(lambda connection: projects.change_zone(connection, 1, "Asia/Tokyo"))
+    await one.write_keys()
+    assert await zone() == "Asia/Tokyo"
+
+    # A look that began before a change says nothing of it.
+    class Slow:
+        async def run(self, work: Callable[[Connection], object]) -> object:
+            found = await pool.run(work)
+            if work is keys.key_file:
+                await changing()
+            return found
+
+    async def changing() -> None:
+        await one.change_zone(1, "America/Lima")
+
+    one._postgres = Slow()  # type: ignore[assignment]
+    await one.write_keys()
+    assert await zone() == "America/Lima"
+    with pytest.raises(ControlError, match="no project 7"):
+        await one.change_zone(7, "UTC")
+    await pool.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "near"),
+    [
+        ("Berlin", "Europe/Berlin?"),
+        ("europe/berlin", "Europe/Berlin?"),
+        ("New York", "America/New_York?"),
+        ("Europe/Berlni", "Europe/Berlin or"),
+        ("Mars/Phobos", ""),
+        ("", ""),
+        ("localtime", ""),
+        ("../../etc/passwd", ""),
+        ("x" * 10_000, ""),
+        ("UTC\0", "UTC"),
+    ],
+)
+def test_what_is_no_zone_is_told_with_what_is_near(said: str, near: str) -> None:
+    with pytest.raises(QuestionError) as caught:
+        projects.check_zone(said)
+    assert (caught.value.code, caught.value.field) == ("invalid_field", "time_zone")
+    assert near in caught.value.message
+    assert ("did you mean" in caught.value.message) == bool(near)
+    assert len(caught.value.message) < 400

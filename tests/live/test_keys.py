@@ -1,4 +1,4 @@
-"""Keys of a running daemon: rotated while events come, revoked, limited, and told of."""
+"""Keys of a running daemon: rotated while events come, revoked, limited, and told of; and the project's time zone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from live.daemon import Daemon, root
+from live.daemon import READ_KEY, WRITE_KEY, Answer, Daemon, http_request, root
 
 WITHIN_S = 2.0
 
@@ -156,6 +156,38 @@ def test_refusals_are_listed_for_their_project_and_for_the_operator(daemon: Daem
     assert daemon.ask("/refusals?keys=unknown").status == 401, "a read key sees its own project alone"
     assert "invalid_key" in pugd(daemon, "refusals", "--project", "0")
     assert "missing_field" in pugd(daemon, "refusals")
+
+
+def test_another_time_zone_holds_from_the_next_question_on(daemon: Daemon) -> None:
+    def put(body: object, key: str = READ_KEY) -> Answer:
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        return http_request(daemon.console, "PUT", "/v1/project", json.dumps(body).encode(), headers)
+
+    def days() -> list[str]:
+        """Where the days of a range begin in which Berlin's clocks go forward."""
+        asked = {"series": [{}], "from": "2026-03-28", "to": "2026-03-31", "interval": "day"}
+        headers = {"Authorization": f"Bearer {READ_KEY}", "Content-Type": "application/json"}
+        answer = http_request(daemon.console, "POST", "/v1/ask/trend", json.dumps(asked).encode(), headers)
+        assert answer.status == 200, answer
+        return [point["begins"] for point in answer.json()["series"][0]["points"]]
+
+    midnights = [f"2026-03-{day}T00:00:00.000Z" for day in (28, 29, 30)]
+    berlin = ["2026-03-27T23:00:00.000Z", "2026-03-28T23:00:00.000Z", "2026-03-29T22:00:00.000Z"]
+    assert daemon.read("/v1/project") == {"id": 1, "name": "default", "time_zone": "UTC"}
+    assert days() == midnights
+    assert put({"time_zone": "Europe/Berlin"}).json()["time_zone"] == "Europe/Berlin"
+    assert days() == berlin
+    refused = put({"time_zone": "Berlin"})
+    assert refused.status == 400
+    assert refused.json()["error"]["field"] == "time_zone"
+    assert "Europe/Berlin" in refused.json()["error"]["message"]
+    assert put({}).json()["error"]["field"] == "time_zone"
+    assert put({"time_zone": "UTC", "name": "x"}).json()["error"]["field"] == "name"
+    assert put({"time_zone": "UTC"}, key=WRITE_KEY).status == 401
+    assert days() == berlin
+    assert "Europe/Berlin" in pugd(daemon, "projects", "list")
+    assert pugd(daemon, "projects", "zone", "UTC") == "project 1 (default): UTC\n"
+    assert within(WITHIN_S, lambda: days() == midnights)
 
 
 def told(daemon: Daemon, language: str) -> str:
