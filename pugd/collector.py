@@ -38,7 +38,7 @@ from pugd.edge.forwarded import Clients
 from pugd.edge.health import JOURNAL_FULL, Health
 from pugd.edge.heap import keep_freed_memory
 from pugd.edge.http import Edge
-from pugd.enrich.place import Places
+from pugd.enrich.place import Places, PlacesStatistics
 from pugd.errors import JournalError, JournalFullError
 from pugd.identity import duplicates, remembered, rules, snapshot
 from pugd.identity.duplicates import RecentIds, RecentIdsStatistics
@@ -78,6 +78,7 @@ class CollectorStatistics(Struct, frozen=True):
     graph: GraphStatistics
     recent: RecentIdsStatistics
     journal: WriterStatistics
+    places: PlacesStatistics
 
 
 def mint(origin: Origin) -> Iterator[str]:
@@ -126,7 +127,7 @@ class Collector:
             reader = Reader(directory.journal, epoch=origin.epoch)
             self._writer = writer
             self._remembered = remembered.Remembered(directory.recent, origin.epoch)
-            places = Places(config.places) if config.places else None
+            self._places = places = Places(config.places) if config.places else None
             clients = Clients(config.trusted_networks) if places is not None else None
             reception = Reception(self._gate, self._health, config.body_bytes_max, clients)
             assert self._sockets.http is not None, "the supervisor hands over the collector's sockets"
@@ -495,6 +496,7 @@ class Collector:
             self._graph.statistics(),
             self._recent.statistics(),
             self._writer.statistics(),
+            self._places.statistics() if self._places is not None else PlacesStatistics(),
         )
 
 

@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from maxminddb import MODE_FD
 from maxminddb.reader import Reader
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from pugd.errors import ConfigError, PugdError
 from pugd.model import encoded
@@ -72,12 +72,26 @@ Signature = tuple[int, int, int, int]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+class PlacesStatistics(Struct, frozen=True):
+    """Of no file: zeros."""
+
+    file_built_at: int = 0
+    """When whoever made the file made it, seconds since 1970."""
+    addresses_held: int = 0
+    """Whose places are remembered."""
+    addresses_refused: int = 0
+    """Since the process began: not looked up, since there were too many in a wake-up."""
+
+
 class _Held:
     """A file that is in use, and the places that were looked up in it."""
 
     def __init__(self, reader: Reader | None = None) -> None:
         self.reader = reader
         self.six = reader is not None and reader.metadata().ip_version == 6
+        self.built_at = 0
+        if reader is not None and isinstance(built := reader.metadata().build_epoch, int):
+            self.built_at = min(built, 1 << 62)  # whatever a damaged file says
         self.found: dict[str, Raw] = {}
         self.told = False
         """That a record in it could not be read."""
@@ -92,6 +106,7 @@ class Places:
         self._seen: Signature | None = None
         self._told = False
         self._left = NEW_MAX
+        self._refused = 0
 
     def turn(self) -> None:
         """A wake-up begins."""
@@ -106,7 +121,10 @@ class Places:
         found = held.found.get(address)
         if found is not None:
             return found
-        if len(address) > ADDRESS_LENGTH_MAX or not self._left:
+        if len(address) > ADDRESS_LENGTH_MAX:
+            return NOWHERE
+        if not self._left:
+            self._refused += 1
             return NOWHERE
         self._left -= 1
         found = self._look_up(held, address)
@@ -114,6 +132,10 @@ class Places:
             held.found.clear()
         held.found[address] = found
         return found
+
+    def statistics(self) -> PlacesStatistics:
+        held = self._held
+        return PlacesStatistics(held.built_at, len(held.found), self._refused)
 
     def _look_up(self, held: _Held, text: str) -> Raw:
         if held.reader is None:

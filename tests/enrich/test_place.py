@@ -160,6 +160,7 @@ def test_in_a_wake_up_some_new_addresses_are_looked_up(tmp_path: Path, monkeypat
     known = ("GB", "England", "London")
     assert [placed(places, address) for address in addresses] == [known] * 10 + [NONE] * 5
     assert placed(places, addresses[0]) == known, "it was met before"
+    assert places.statistics() == place.PlacesStatistics(1_790_000_000, 10, 5)
     places.turn()
     assert [placed(places, address) for address in addresses] == [known] * 15
 

@@ -103,6 +103,8 @@ def test_every_dialect_tells_places_and_keeps_no_address(daemon: Daemon) -> None
     graz = {"field": "country", "value": "AT"}
     assert asked("people", {"where": {"did": {"where": graz}}})["count"] == 1
 
+    assert daemon.metric("pugd_places_file_built_at") == 1_790_000_000
+    assert daemon.metric("pugd_places_addresses_held") == 2
     assert daemon.stop() == 0
     kept = {path: path.read_bytes() for path in daemon.data.rglob("*") if path.is_file()}
     log = daemon.log.read_text()
