@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "memory.h"
 #include "scan.h"
@@ -41,10 +44,16 @@ struct context {
     uint8_t variant;
 };
 
+/* A name's first and last bytes, which are all of it up to 16. */
+struct ends {
+    uint64_t head, tail;
+};
+
 /* A member that a form names. */
 struct member {
-    uint8_t name[MEMBER_MAX_BYTES];
+    struct ends ends;
     uint8_t length, level, role;
+    uint8_t name[MEMBER_MAX_BYTES];
 };
 
 struct form {
@@ -214,20 +223,50 @@ static uint8_t next(struct text *t)
     return t->at < t->end ? *t->at : 0;
 }
 
+/* The first quote or backslash from `at` on, or the end. */
+static const uint8_t *to_quote(const uint8_t *at, const uint8_t *end)
+{
+#ifdef __SSE2__
+    for (; end - at >= 16; at += 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)at);
+        __m128i hit = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('"')), _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
+        int mask = _mm_movemask_epi8(hit);
+        if (mask) return at + __builtin_ctz((unsigned)mask);
+    }
+#endif
+    while (at < end && *at != '"' && *at != '\\') at++;
+    return at;
+}
+
+/* The first quote, brace or bracket from `at` on, or the end. */
+static const uint8_t *to_bracket(const uint8_t *at, const uint8_t *end)
+{
+#ifdef __SSE2__
+    for (; end - at >= 16; at += 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)at), low = _mm_or_si128(x, _mm_set1_epi8(0x20));
+        __m128i hit = _mm_or_si128(_mm_cmpeq_epi8(low, _mm_set1_epi8('{')), _mm_cmpeq_epi8(low, _mm_set1_epi8('}')));
+        int mask = _mm_movemask_epi8(_mm_or_si128(hit, _mm_cmpeq_epi8(x, _mm_set1_epi8('"'))));
+        if (mask) return at + __builtin_ctz((unsigned)mask);
+    }
+#endif
+    while (at < end && *at != '"' && (*at | 0x20) != '{' && (*at | 0x20) != '}') at++;
+    return at;
+}
+
 static int take_string(struct text *t, struct string *s)
 {
     const uint8_t *at = t->at + 1;
     s->at = at;
     s->plain = 1;
-    while (at < t->end && *at != '"') {
-        if (*at == '\\') {
-            s->plain = 0;
-            at++;
-            if (at == t->end) return -1;
-        }
-        at++;
+    for (;;) {
+        at = to_quote(at, t->end);
+        if (at == t->end) return -1;
+        if (*at == '"') break;
+        s->plain = 0;
+        if (t->end - at < 2) return -1;
+        at += 2;
     }
-    if (at >= t->end || (size_t)(at - s->at) > UINT32_MAX) return -1;
+    if ((size_t)(at - s->at) > UINT32_MAX) return -1;
     s->length = (uint32_t)(at - s->at);
     t->at = at + 1;
     return 0;
@@ -244,14 +283,15 @@ static int take_value(struct text *t, const uint8_t **value, size_t *length)
     } else if (first == '{' || first == '[') {
         size_t depth = 0;
         do {
-            if (t->at >= t->end) return -1;
+            t->at = to_bracket(t->at, t->end);
+            if (t->at == t->end) return -1;
             uint8_t c = *t->at;
             if (c == '"') {
                 if (take_string(t, &s)) return -1;
                 continue;
             }
-            depth += (c == '{') | (c == '[');
-            depth -= (c == '}') | (c == ']');
+            /* Braces and brackets, each with the bit that tells its end from its beginning; the grammar pairs them. */
+            depth = (c | 0x20) == '{' ? depth + 1 : depth - 1;
             t->at++;
         } while (depth);
     } else {
@@ -345,27 +385,38 @@ static int64_t time_of_number(const uint8_t *at, size_t length)
 
 /* ---- forms ------------------------------------------------------------------------------------------------------- */
 
-static uint32_t slot_of(uint32_t level, const uint8_t *name, uint32_t length)
+static inline struct ends ends_of(const uint8_t *name, uint32_t length)
 {
-    uint64_t head = 0, tail = 0;
+    struct ends e = {0, 0};
     if (length >= 8) {
-        memcpy(&head, name, 8);
-        memcpy(&tail, name + length - 8, 8);
-    } else {
-        for (uint32_t i = 0; i < length; i++) head = head << 8 | name[i];
+        memcpy(&e.head, name, 8);
+        memcpy(&e.tail, name + length - 8, 8);
+    } else if (length >= 4) {
+        memcpy(&e.head, name, 4);
+        memcpy(&e.tail, name + length - 4, 4);
+    } else if (length) {
+        e.head = name[0] | (uint64_t)name[length / 2] << 8 | (uint64_t)name[length - 1] << 16;
     }
-    uint64_t h = (head ^ (uint64_t)length << 56 ^ level) * 0x9e3779b97f4a7c15u;
-    h = (h ^ h >> 29 ^ tail) * 0xd6e8feb86659fd93u;
+    return e;
+}
+
+static inline uint32_t slot_of(uint32_t level, struct ends e, uint32_t length)
+{
+    uint64_t h = (e.head ^ (uint64_t)(length << 8 | level) << 48) * 0x9e3779b97f4a7c15u;
+    h = (h ^ h >> 29 ^ e.tail) * 0xd6e8feb86659fd93u;
     return (uint32_t)(h >> 32) & (MEMBER_SLOTS - 1);
 }
 
 /* The role of a name at a level; 0 for one that the form does not name. */
-static int role_of(const struct form *f, uint32_t level, const uint8_t *name, uint32_t length)
+static inline int role_of(const struct form *f, uint32_t level, const uint8_t *name, uint32_t length)
 {
     if (length > MEMBER_MAX_BYTES) return 0;
-    for (uint32_t slot = slot_of(level, name, length); f->slots[slot]; slot = (slot + 1) & (MEMBER_SLOTS - 1)) {
+    struct ends e = ends_of(name, length);
+    for (uint32_t slot = slot_of(level, e, length); f->slots[slot]; slot = (slot + 1) & (MEMBER_SLOTS - 1)) {
         const struct member *m = &f->members[f->slots[slot] - 1];
-        if (m->length == length && m->level == level && memcmp(m->name, name, length) == 0) return m->role;
+        if (m->ends.head == e.head && m->ends.tail == e.tail && m->length == length && m->level == level &&
+            (length <= 16 || memcmp(m->name, name, length) == 0))
+            return m->role;
     }
     return 0;
 }
@@ -389,10 +440,11 @@ int pugd_plain_member(struct pugd_plain *p, uint32_t form, uint32_t level, const
     if (f->count == MEMBERS_MAX || role_of(f, level, name, length)) return -1;
     struct member *m = &f->members[f->count++];
     memcpy(m->name, name, length);
+    m->ends = ends_of(name, length);
     m->length = (uint8_t)length;
     m->level = (uint8_t)level;
     m->role = (uint8_t)role;
-    uint32_t slot = slot_of(level, name, length);
+    uint32_t slot = slot_of(level, m->ends, length);
     while (f->slots[slot]) slot = (slot + 1) & (MEMBER_SLOTS - 1);
     f->slots[slot] = (uint8_t)f->count;
     return 0;
@@ -636,8 +688,9 @@ static int take_properties(struct pugd_plain *p, struct body *b, struct reading 
         return -1;
     }
     length = (size_t)(t->at - begin);
-    if (length > UINT32_MAX || memmem(begin, length, "ip\"", 3)) return -1;
-    if (f->flags & PUGD_PLAIN_OPERATIONS && may_change_traits(begin, length)) return -1;
+    if (length > UINT32_MAX) return -1;
+    if (f->flags & PUGD_PLAIN_OPERATIONS && (memmem(begin, length, "ip\"", 3) || may_change_traits(begin, length)))
+        return -1;
     if (f->flags & PUGD_PLAIN_CUT) {
         /* The key's own, and no other, which would have the properties written anew. */
         const uint8_t *first = memmem(begin, length, "\"token\"", 7);

@@ -20,8 +20,9 @@
  *   AGE                milliseconds before receipt, where there is no time
  *   SENT               a time within 60 s of receipt, so that no skew applies
  *   KEY, TOKEN         the write key, one and the same in the whole body; a TOKEN is left out of the properties
- *   PROPERTIES         null, or an object without `ip"` anywhere; where the form has OPERATIONS, also without what could be
- *                      a key that changes traits: "$set…", "$unset…" or "$add…", escaped or not
+ *   PROPERTIES         null, or an object; where the form has OPERATIONS, without `ip"` anywhere, and without what could be
+ *                      a key that changes traits: "$set…", "$unset…" or "$add…", escaped or not. Where it is WALKED, such
+ *                      keys are its own to name
  *   CONTEXT            null, or an object; where the form is TOGETHER, instead, an object put together of all members
  *                      whose role is marked SAYS. 4096 bytes at most
  *   TYPE, CHANNEL      one of their level; LIST  the events; TEXT  any string; EMPTY  null or {}; NULL  null; ODD  nothing

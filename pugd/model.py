@@ -255,9 +255,13 @@ def event_head(project: int, kind: int = EVENT) -> msgspec.Raw:
     return msgspec.Raw(b"\xdc" + fields.to_bytes(2) + msgspec.msgpack.encode(kind) + msgspec.msgpack.encode(project))
 
 
+_pack = msgspec.msgpack.Encoder().encode
+
+
 def encoded(*values: object) -> msgspec.Raw:
     """Values as MessagePack, one after another, to stand where they would."""
-    return msgspec.Raw(b"".join(map(msgspec.msgpack.encode, values)))
+    # Encoded as one array, whose header is cut off.
+    return msgspec.Raw(_pack(values)[1 if len(values) < 16 else 3 :])
 
 
 class Ack(msgspec.Struct, gc=False):

@@ -29,7 +29,7 @@ from pugd import errors
 from pugd.dialects import salvage, traits
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
-from pugd.dialects.plain import MIXED, OTHER, PAGE, SCREEN, Flag, Form, Level, Role, named
+from pugd.dialects.plain import MIXED, OTHER, PAGE, SCREEN, WALKED, Flag, Form, Level, Role, named
 from pugd.model import Ack, Refusal
 
 GROUPS_MAX: Final = 50
@@ -454,7 +454,7 @@ _PLAIN: Final = Form(
                 "ingestion_metadata",
             ],
         }),
-        Level.PROPERTIES: {field.encode_name: Role.SAYS for field in msgspec.structs.fields(_Page)},
+        Level.PROPERTIES: {field.encode_name: Role.SAYS for field in msgspec.structs.fields(_Page)} | WALKED,
         Level.NAMES: {
             name: {"page": PAGE, "screen": SCREEN}.get(call, OTHER) for name, call in _CALLS.items()
         },

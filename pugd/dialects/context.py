@@ -7,6 +7,7 @@ of one is remembered by its bytes, up to CACHE_MAX of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -136,15 +137,26 @@ def _understand(members: dict[str, object], text: bytes, channel: str | None, en
 
 def _object(members: dict[str, object], key: str) -> dict[str, object]:
     value = members.get(key)
-    return value if isinstance(value, dict) else {}
+    return value if type(value) is dict else {}
 
 
 def _string(members: dict[str, object], key: str) -> str:
     value = members.get(key)
-    if isinstance(value, str):
+    if type(value) is str:
         return value[:FIELD_LENGTH_MAX]
+    if value is None:
+        return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)[:FIELD_LENGTH_MAX]
+    return ""
+
+
+@lru_cache(1024)
+def _kind(library: str) -> str:
+    """Where such a library runs, by its name; '' where that does not tell."""
+    for kind, parts in (("web", _WEB), ("mobile", _MOBILE), ("server", _SERVER)):
+        if any(part in library for part in parts):
+            return kind
     return ""
 
 
@@ -152,16 +164,15 @@ def _platform(channel: str, library: str, members: dict[str, object], user_agent
     """Where it happened: what the message says, else what its library, its device or its page tells."""
     if channel in ("web", "mobile", "server"):
         return channel
-    if any(part in library for part in _WEB):
-        return "web"
-    if any(part in library for part in _MOBILE):
-        return "mobile"
+    kind = _kind(library)
+    if kind in ("web", "mobile"):
+        return kind
     if _string(_object(members, "device"), "type").lower() in ("ios", "android"):
         return "mobile"
     if _string(_object(members, "os"), "name").lower() in ("ios", "ipados", "android"):
         return "mobile"
-    if any(part in library for part in _SERVER):
-        return "server"
+    if kind:
+        return kind
     if "page" in members or user_agent.startswith("Mozilla/"):
         return "web"
     return ""

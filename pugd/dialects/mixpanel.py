@@ -39,7 +39,7 @@ from pugd.dialects import salvage, traits
 from pugd.dialects.dialect import NOTHING as NO_FORM
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
-from pugd.dialects.plain import OTHER, PAGE, SINGLE, Flag, Form, Level, Role, named
+from pugd.dialects.plain import OTHER, PAGE, SINGLE, WALKED, Flag, Form, Level, Role, named
 from pugd.model import Ack, Refusal
 
 TRACK: Final = "track"
@@ -533,7 +533,7 @@ _PLAIN: Final = Form(
             Role.HAD: ["$had_persisted_distinct_id"],
             # Of calls that are not plain.
             Role.NONE: ["alias", "$identified_id", "$anon_id", "$anon_distinct_id", "$distinct_ids", "ip", "$ip"],
-        }),
+        }) | WALKED,
         Level.NAMES: {name: PAGE if call == "page" else OTHER for name, call in _CALLS.items()},
     },
     about=lambda text, channel: (_context(text), "web" if _where.decode(text).mp_lib == "web" else None),

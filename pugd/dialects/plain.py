@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from pugd._native import ffi, lib
-from pugd.dialects import context
+from pugd.dialects import context, traits
 from pugd.dialects.message import Decoded
 from pugd.model import Call, EventRow, Refusal, encoded
 
@@ -134,6 +134,10 @@ def named(struct: type[Struct], roles: Mapping[int, Sequence[str]]) -> dict[str,
             assert found.get(name) == Role.ODD, f"{struct.__name__} has no {name}, or it has two roles"
             found[name] = role
     return found
+
+
+WALKED: Final = dict.fromkeys(("ip", "$ip", *traits.OPERATIONS), Role.ODD)
+"""Members of the properties that a form must name which is WALKED: what is in them is not kept as it is."""
 
 
 class Plain:

@@ -38,6 +38,7 @@ from pugd.dialects.plain import (
     SCREEN,
     SINGLE,
     SKEW_DEAD_BAND_MS,
+    WALKED,
     Flag,
     Form,
     Level,
@@ -439,7 +440,7 @@ _PLAIN: Final = Form(
                 "$timezone", "$lib", "$lib_version", "$os", "$os_name", "$os_version", "$app_name", "$app_version",
                 "$app_build", "$screen_width", "$screen_height",
             ],
-        }),
+        }) | WALKED,
         Level.NAMES: {
             name: {"page": PAGE, "screen": SCREEN}.get(call, OTHER)
             for name, call in {**dict.fromkeys(_DROPPED, ""), **_CALLS}.items()

@@ -13,6 +13,7 @@ fits, in this order; docs/enrichment.md draws the table for people.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct
@@ -79,6 +80,21 @@ def read(url: str, referrer: str, said: Mapping[str, object]) -> Campaign:
     """`said`: of a campaign, in Segment's words (source, medium, name, term, content), which win over the address."""
     if not url and not referrer and not said:
         return NONE
+    if not said and len(url) <= KNOWN_LENGTH_MAX and len(referrer) <= KNOWN_LENGTH_MAX:
+        return _known(url, referrer)
+    return _read(url, referrer, said)
+
+
+KNOWN_LENGTH_MAX = 512
+"""Longer addresses are read each time, so that what is remembered stays below some MB."""
+
+
+@lru_cache(4096)
+def _known(url: str, referrer: str) -> Campaign:
+    return _read(url, referrer, {})
+
+
+def _read(url: str, referrer: str, said: Mapping[str, object]) -> Campaign:
     host, query = _parts(url)
     before, _ = _parts(referrer)
     utm = {name: _text(query.get(f"utm_{name}", "")) for name in ("source", "medium", "campaign", "term", "content")}
@@ -94,10 +110,14 @@ def read(url: str, referrer: str, said: Mapping[str, object]) -> Campaign:
     )  # fmt: skip
 
 
-def _parts(url: str) -> tuple[str, dict[str, str]]:
+def _parts(url: str) -> tuple[str, Mapping[str, str]]:
     """An address's host, without www. and port, and its query."""
     if not url:
         return "", {}
+    return _known_parts(url) if len(url) <= KNOWN_LENGTH_MAX else _read_parts(url)
+
+
+def _read_parts(url: str) -> tuple[str, Mapping[str, str]]:
     try:
         split = urlsplit(url)
         host = (split.hostname or "").removeprefix("www.")
@@ -107,18 +127,21 @@ def _parts(url: str) -> tuple[str, dict[str, str]]:
     return host[:LENGTH_MAX], query
 
 
+_known_parts = lru_cache(4096)(_read_parts)
+
+
 def _text(value: object) -> str:
     return value[:LENGTH_MAX] if isinstance(value, str) else ""
 
 
 def _channel(host: str, before: str, query: Mapping[str, str], utm: Mapping[str, str]) -> str:
     source, medium = utm["source"].lower(), utm["medium"].lower()
-    from_social = _is_social(before) or any(name in source for name in _SOCIAL)
-    from_search = _is_search(before) or any(name in source for name in _SEARCH)
-    if any(click in query for click in _PAID_SOCIAL_CLICKS):
+    from_social = _is_social(before) or _holds(source, _SOCIAL)
+    from_search = _is_search(before) or _holds(source, _SEARCH)
+    if query and any(click in query for click in _PAID_SOCIAL_CLICKS):
         return "paid social"
     paid = medium in _PAID or "paid" in medium
-    if paid or any(click in query for click in _PAID_CLICKS):
+    if paid or (query and any(click in query for click in _PAID_CLICKS)):
         if from_social or "social" in medium:
             return "paid social"
         if medium in _DISPLAY:
@@ -129,9 +152,9 @@ def _channel(host: str, before: str, query: Mapping[str, str], utm: Mapping[str,
     if medium in _MEDIUMS:
         return _MEDIUMS[medium]
     if medium or source:
-        if any(name in source for name in _SOCIAL):
+        if _holds(source, _SOCIAL):
             return "social"
-        if any(name in source for name in _SEARCH):
+        if _holds(source, _SEARCH):
             return "organic search"
         return "email" if "mail" in source else "other campaign"
     if not before:
@@ -140,7 +163,7 @@ def _channel(host: str, before: str, query: Mapping[str, str], utm: Mapping[str,
         return "internal"
     if before in _MAIL_HOSTS:
         return "email"
-    if any(name in before for name in _AI):
+    if _holds(before, _AI):
         return "ai"
     if from_search:
         return "organic search"
@@ -155,6 +178,13 @@ def _is_social(host: str) -> bool:
     return host in _SOCIAL_HOSTS or _names(host, _SOCIAL)
 
 
+@lru_cache(4096)
+def _holds(text: str, names: tuple[str, ...]) -> bool:
+    """Is one of these a part of a text? Few sources and sites lead to most visits."""
+    return any(name in text for name in names)
+
+
+@lru_cache(4096)
 def _names(host: str, names: tuple[str, ...]) -> bool:
     """Is one of the parts of a host, but for the last, one of these?"""
     return any(part in names for part in host.split(".")[:-1])

@@ -37,15 +37,20 @@ def enriched(context: Mapping[str, object], user_agent: str) -> tuple[int, tuple
     )  # fmt: skip
 
 
+_NOTHING: Mapping[str, object] = {}
+
+
 def _object(context: Mapping[str, object], name: str) -> Mapping[str, object]:
     found = context.get(name)
-    return found if isinstance(found, dict) else {}
+    return found if type(found) is dict else _NOTHING
 
 
 def _text(of: Mapping[str, object], name: str, length_max: int = LENGTH_MAX) -> str:
     value = of.get(name)
-    if isinstance(value, str):
+    if type(value) is str:
         return value[:length_max]
+    if value is None:
+        return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)[:length_max]
     return ""
