@@ -85,6 +85,11 @@ PROTOBUF = [
 ]
 
 
+def _gzip(data: bytes) -> bytes:
+    """Alike at any time: its head would say when it was made."""
+    return gzip.compress(data, mtime=0)
+
+
 def _nested(depth: int) -> str:
     return "[" * depth + "]" * depth
 
@@ -374,7 +379,7 @@ def _mutated(draw: random.Random, data: bytes, times: int) -> bytes:
 def _sent(draw: random.Random, data: bytes) -> tuple[bytes, list[tuple[str, str]]]:
     """In some form and encoding, mostly rightly."""
     packers: dict[str, Callable[[bytes], bytes]] = {
-        "gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress,
+        "gzip": _gzip, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress,
     }  # fmt: skip
     said: list[tuple[str, str]] = []
     form = draw.random()
@@ -387,7 +392,7 @@ def _sent(draw: random.Random, data: bytes) -> tuple[bytes, list[tuple[str, str]
             + draw.choice((b"", b"&verbose=1&api_key=k", b"&compression=lz64"))
         )
     elif form < 0.18:
-        data = b"data=" + quote_from_bytes(base64.b64encode(gzip.compress(data))).encode() + b"&compression=gzip-js"
+        data = b"data=" + quote_from_bytes(base64.b64encode(_gzip(data))).encode() + b"&compression=gzip-js"
     elif form < 0.2:
         data = b"api_key=k&e=" + quote_from_bytes(data).encode()
     packing = draw.random()
@@ -401,7 +406,7 @@ def _sent(draw: random.Random, data: bytes) -> tuple[bytes, list[tuple[str, str]
         if draw.random() < 0.1:
             data = _mutated(draw, data, 1)
         if draw.random() < 0.03:
-            data = gzip.compress(bytes(draw.choice((BODY_BYTES_MAX - 9, 4 * BODY_BYTES_MAX))))
+            data = _gzip(bytes(draw.choice((BODY_BYTES_MAX - 9, 4 * BODY_BYTES_MAX))))
     elif packing < 0.28:
         said.append(("Content-Encoding", draw.choice((*packers, "identity", "compress"))))
     return data, said

@@ -88,7 +88,8 @@ def test_posthog(body: object) -> None:
         {"distinct_id": ""}, {"uuid": None}, {"uuid": "x" * 513}, {"timestamp": "yesterday"}, {"timestamp": -1},
         {"timestamp": NOW + 90_000_000}, {"offset": 1.5}, {"offset": -1}, {"options": {}}, {"session_id": "s"},
         {"api_key": ""}, {"api_key": "another"}, {"sent_at": "2026-11-24T06:30:00.000Z"},
-        {"properties": {"token": 5}}, {"properties": {"$user_id": 5}}, {"properties": {"$add": {"ip": 1}}}, {"properties": {"\u2028": "\"", "$lib": "\\"}},
+        {"properties": {"token": 5}}, {"properties": {"$user_id": 5}}, {"properties": {"$add": {"ip": 1}}},
+        {"properties": {"\u2028": "\"", "$lib": "\\"}},
     ],
 )  # fmt: skip
 def test_not_posthog(fields: dict[str, object]) -> None:
