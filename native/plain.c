@@ -806,6 +806,14 @@ static struct piece bare(struct piece id)
     return id.length >= n && memcmp(id.at, device, n) == 0 ? (struct piece){id.at + n, id.length - n} : id;
 }
 
+/* Is it no id of a client's: one that we give, or what stands for none? */
+static int is_reserved(const uint8_t *id, uint32_t length)
+{
+    static const char given[] = "cookieless-", none[] = "$posthog_cookieless";
+    if (length >= sizeof given - 1 && !memcmp(id, given, sizeof given - 1)) return 1;
+    return length == sizeof none - 1 && !memcmp(id, none, length);
+}
+
 /* Who it was, of the ids that the event names. */
 static void decide_who(const struct form *f, struct reading *r)
 {
@@ -849,6 +857,7 @@ static int finish(struct pugd_plain *p, struct body *b, struct reading *r)
     if (call < PUGD_PLAIN_TRACK || call > PUGD_PLAIN_SCREEN || !name.length || !id.length) return -1;
     decide_who(f, r);
     if (!e->user_length && !e->anonymous_length) return -1;
+    if (is_reserved(e->user, e->user_length) || is_reserved(e->anonymous, e->anonymous_length)) return -1;
     if (r->time < 0 && r->time_else >= 0) r->time = r->time_else;
     e->occurred_at = r->time >= 0 ? r->time : r->age >= 0 ? b->received_at - r->age : b->received_at;
     if (e->occurred_at < 0 || e->occurred_at > b->received_at + FUTURE_MAX_MS) return -1;

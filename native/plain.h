@@ -12,7 +12,8 @@
  *   EVENT, NAME        what happened: NAME of a page or screen where the form is not BY_NAME. Strings of up to 512 bytes;
  *                      these, and what follows, have no escapes
  *   ID, ID_ELSE        the event's id, 1 to 512 bytes; the second where there is not the first
- *   USER, ANONYMOUS    ids of up to 128 bytes, not both empty; of a form that is DEVICE_ID: the user's and the device's
+ *   USER, ANONYMOUS    ids of up to 128 bytes, not both empty; of a form that is DEVICE_ID: the user's and the device's;
+ *                      none that is reserved: `cookieless-…`, or `$posthog_cookieless`
  *   DISTINCT, …_ELSE   ONE_ID: whoever it was, a user where KNOWN is true or SAME is the same. DEVICE_ID: a user where it
  *                      is not the device, unless HAD is true; see dialects/mixpanel.py
  *   TIME, TIME_ELSE    null, or YYYY-MM-DDTHH:MM:SS.mmm (or .mmmmmm) with Z or +00:00; where the form has NUMBERS, also one

@@ -29,6 +29,7 @@ from pugd.dialects.message import Decoded, made_bytes, read, without_reused
 from pugd.dialects.plain import MIXED, NOWHERE, Plain
 from pugd.dialects.slices import Shape
 from pugd.enrich import agent, clock
+from pugd.enrich.cookieless import Salts, Visitor
 from pugd.enrich.event import enriched
 from pugd.enrich.place import PLACE_BYTES_MAX, REMOTE, Places, Whence
 from pugd.identity import rules
@@ -93,7 +94,7 @@ class Arrival(Struct, gc=False):
     path: str = ""
     """Of the request, for the operator."""
     address: str = ""
-    """Whom it is from (edge/forwarded.py), where places are told; nothing keeps it."""
+    """Whom it is from (edge/forwarded.py), where places are told or cookieless visitors counted; nothing keeps it."""
 
 
 class Keys(Protocol):
@@ -161,6 +162,7 @@ class Accept:
         ids_max: int,
         mint: Callable[[], str],
         places: Places | None = None,
+        salts: Salts | None = None,
     ) -> None:
         self._graph = graph
         self._recent = recent
@@ -170,6 +172,7 @@ class Accept:
         self._ids_max = ids_max
         self._mint = mint
         self._places = places
+        self._salts = salts
         self._requests = self._events = self._duplicates = self._links = self._merges = self._traits = 0
         self._datagrams = self._datagrams_refused = self._unavailable = 0
         self.refusals = Refusals()
@@ -407,7 +410,10 @@ class Accept:
         whence = None
         if self._places is not None:
             whence = Whence(self._places, arrival.address, asked.from_browser, asked.user_agent)
-        refused = self._read_messages(decoded, batch, key, "http", received_at, agent_of_browser, whence=whence)
+        visitor = Visitor(self._salts, key.project, arrival.address, asked.user_agent, received_at)
+        refused = self._read_messages(
+            decoded, batch, key, "http", received_at, agent_of_browser, whence=whence, visitor=visitor
+        )
         for refusal in refused:
             self._refused[refusal.code] += 1
             self._note(arrival, refusal, received_at, key)
@@ -448,6 +454,7 @@ class Accept:
         user_agent: str = "",
         unsigned: bool = False,
         whence: Whence | None = None,
+        visitor: Visitor | None = None,
     ) -> list[Refusal]:
         if whence is not None:
             self._repeated += PLACE_BYTES_MAX * len(decoded.messages)
@@ -464,6 +471,7 @@ class Accept:
             user_agent=user_agent,
             unsigned=unsigned,
             where=whence,
+            visitor=visitor,
         )
 
     def _read_datagrams(self, lines: bytes, offsets: Sequence[int], batch: Batch, received_at: int) -> None:

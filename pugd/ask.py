@@ -198,14 +198,19 @@ class Series(Selection, frozen=True, kw_only=True):
     """The property whose numbers are measured."""
 
 
-class AskTrend(Asked, frozen=True, kw_only=True):
+class _Counting(Asked, frozen=True, kw_only=True):
+    include_cookieless: bool = False
+    """Visitors without an id too, each day of one as somebody of its own."""
+
+
+class AskTrend(_Counting, frozen=True, kw_only=True):
     series: tuple[Series, ...]
     interval: str | None = "day"
     breakdown: Breakdown | None = None
     compare: bool = False
 
 
-class AskTop(Asked, frozen=True, kw_only=True):
+class AskTop(_Counting, frozen=True, kw_only=True):
     by: Breakdown
     of: Series = Series()
 

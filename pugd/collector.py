@@ -38,6 +38,7 @@ from pugd.edge.forwarded import Clients
 from pugd.edge.health import JOURNAL_FULL, Health
 from pugd.edge.heap import keep_freed_memory
 from pugd.edge.http import Edge
+from pugd.enrich import cookieless
 from pugd.enrich.place import Places, PlacesStatistics
 from pugd.errors import JournalError, JournalFullError
 from pugd.identity import duplicates, remembered, rules, snapshot
@@ -58,6 +59,8 @@ USAGE_INTERVAL_S = 5.0
 PLACES_INTERVAL_S = 60.0
 """How often it is looked whether the file of places was replaced."""
 UPKEEP_INTERVAL_S = 2.0
+SALTS_INTERVAL_S = 60.0
+"""How long the salt of a day outlives its time, at most."""
 SNAPSHOT_INTERVAL_S = 60.0
 LINKS_PAGE = 10_000
 SPAN_BYTES = 16 * 1024 * 1024
@@ -128,7 +131,8 @@ class Collector:
             self._writer = writer
             self._remembered = remembered.Remembered(directory.recent, origin.epoch)
             self._places = places = Places(config.places) if config.places else None
-            clients = Clients(config.trusted_networks) if places is not None else None
+            asks = places is not None or config.cookieless == "on"
+            clients = Clients(config.trusted_networks) if asks else None
             reception = Reception(self._gate, self._health, config.body_bytes_max, clients)
             assert self._sockets.http is not None, "the supervisor hands over the collector's sockets"
             if self._sockets.udp is not None:
@@ -159,6 +163,7 @@ class Collector:
                 self._recent = await trio.to_thread.run_sync(self._relearn, reader)
                 self._graph = await self._recover_graph(reader)
                 minted = mint(origin)
+                salts = await trio.to_thread.run_sync(self._open_salts)
                 self._accept = Accept(
                     graph=self._graph,
                     recent=self._recent,
@@ -168,10 +173,13 @@ class Collector:
                     ids_max=config.ids_per_person_max,
                     mint=lambda: next(minted),
                     places=places,
+                    salts=salts,
                 )
                 if places is not None:
                     await trio.to_thread.run_sync(places.renew)
                     nursery.start_soon(self._keep_places, places)
+                if salts is not None:
+                    nursery.start_soon(self._keep_salts, salts)
                 await self._wait_for_keys()
                 self._read_usage()
                 nursery.start_soon(self._keep_keys)
@@ -295,6 +303,21 @@ class Collector:
         while True:
             await trio.sleep(PLACES_INTERVAL_S)
             await trio.to_thread.run_sync(places.renew)
+
+    def _open_salts(self) -> cookieless.Salts | None:
+        if self._config.cookieless == "off":
+            cookieless.destroy(self._directory.salts)
+            return None
+        salts = cookieless.Salts(self._directory.salts)
+        now = time.time_ns() // 1_000_000
+        salts.renew(now, salts.stored(now))
+        return salts
+
+    async def _keep_salts(self, salts: cookieless.Salts) -> None:
+        while True:
+            await trio.sleep(SALTS_INTERVAL_S)
+            now = time.time_ns() // 1_000_000
+            salts.renew(now, await trio.to_thread.run_sync(salts.stored, now))
 
     async def _keep_usage(self) -> None:
         while True:

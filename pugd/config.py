@@ -24,6 +24,7 @@ from pugd.errors import ConfigError
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 ROLES: Final = ("collector", "keeper")
+SWITCH: Final = ("on", "off")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 NONE: Final = "none"
 """In the place of a list that is to be empty: an empty variable is one that is not set."""
@@ -78,7 +79,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ""
     trusted_proxies: Annotated[
         tuple[str, ...],
-        Meta(description="Networks of proxies whose `X-Forwarded-For` is believed when places are told."),
+        Meta(description="Networks of proxies whose `X-Forwarded-For` is believed of places and cookieless visitors."),
     ] = ("127.0.0.0/8", "::1")
 
     connections_max: Annotated[
@@ -131,6 +132,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     illegal_ids: Annotated[
         tuple[str, ...], Meta(description="Ids that are never linked, beside those that are known to be faults.")
     ] = ()
+
+    cookieless: Annotated[
+        str, Meta(description="Whether visitors who gave no consent to ids are counted, each by an id of the day.")
+    ] = "on"
 
     duplicate_window_s: Annotated[
         int, Meta(ge=60, le=30 * 86_400, description="How long the id of an event is remembered in memory.")
@@ -352,6 +357,8 @@ def _holds(name: str, value: Any) -> bool:
             return len(value) > 0 and set(value) <= set(ROLES) and len(set(value)) == len(value)
         case "log_level":
             return value in LOG_LEVELS
+        case "cookieless":
+            return value in SWITCH
         case "clickhouse_url":
             return value == "" or _is_url(value, ("http", "https"))
         case "postgres_url":
@@ -408,6 +415,8 @@ def _allowed(name: str) -> str:
             return "collector,keeper or one of them"
         case "log_level":
             return ", ".join(LOG_LEVELS)
+        case "cookieless":
+            return ", ".join(SWITCH)
         case "clickhouse_url":
             return "http://… or https://…"
         case "postgres_url":

@@ -46,6 +46,7 @@ class DataDirectory:
         self.recent = self.path / "recent"
         self.keys = self.path / "keys.json"
         self.usage = self.path / "usage.json"
+        self.salts = self.path / "salts"
         self.graph_snapshot = self.path / "graph.snapshot"
         self.clickhouse = self.path / "clickhouse"
         self.postgres = self.path / "postgres"

@@ -83,7 +83,10 @@ class Everyone:
         """raises QuestionError, StoreUnavailableError, StoreError"""
 
         async def answer(asked: ask.AnyAsked, asked_at: str, stored_until: str | None) -> AnyJourneyAnswer:
-            reading = await self.reading(project, asked_at, asked, include_bots=asked.include_bots)
+            cookieless = isinstance(asked, ask.AskTrend | ask.AskTop) and asked.include_cookieless
+            reading = await self.reading(
+                project, asked_at, asked, include_bots=asked.include_bots, include_cookieless=cookieless
+            )
             since, until = range_of(asked, reading)
             # From here on the range is what it is now: so a token opens into what was counted.
             asked = replace(asked, from_=times.text(since), to=times.text(until), last=None)
@@ -256,17 +259,35 @@ class Everyone:
         """What runs no statement, and so needs no place in the link log."""
         return await self._reading(project, self._answer.clock(), bound("UInt64", 0), asked)
 
-    async def reading(self, project: Project, asked_at: str, asked: object, *, include_bots: bool = False) -> Reading:
+    async def reading(
+        self,
+        project: Project,
+        asked_at: str,
+        asked: object,
+        *,
+        include_bots: bool = False,
+        include_cookieless: bool = False,
+    ) -> Reading:
         """As of now: what one question reads by. raises ControlError where it names segments that cannot be read"""
         await self._check_patterns(asked)
         zone = times.zone(project.time_zone)
         now = times.read(asked_at, zone)
         assert now is not None
         ((place,),) = await self._answer.run(plan(sql("SELECT $place", place=newest(project.id))))
-        return await self._reading(project, now, bound("UInt64", place), asked, include_bots=include_bots)
+        return await self._reading(
+            project, now, bound("UInt64", place), asked, include_bots=include_bots,
+            include_cookieless=include_cookieless,
+        )  # fmt: skip
 
     async def _reading(
-        self, project: Project, now: int, place: Sql, asked: object, *, include_bots: bool = False
+        self,
+        project: Project,
+        now: int,
+        place: Sql,
+        asked: object,
+        *,
+        include_bots: bool = False,
+        include_cookieless: bool = False,
     ) -> Reading:
         names = ask.segments_of(asked)
         if isinstance(asked, ask.AskPeople | ask.ExportPeople | ask.ExportEvents) and asked.token is not None:
@@ -279,6 +300,7 @@ class Everyone:
             actor=lambda distinct_id: self._answer.actor(project.id, distinct_id),
             segments=await self._segments(project.id, names) if names else {},
             include_bots=include_bots,
+            include_cookieless=include_cookieless,
             days_max=self._answer.limits.days,
         )
 
@@ -627,6 +649,8 @@ def _trend(asked: ask.AskTrend, reading: Reading, number: int) -> tuple[Trend, S
 
 
 def _top(asked: ask.AskTop, reading: Reading) -> tuple[Trend, Sql]:
+    if asked.by.person and asked.include_cookieless:
+        raise invalid("include_cookieless", "goes with no breakdown by person: cookieless visitors are none")
     since, until = range_of(asked, reading)
     question = Trend(
         project=reading.project,

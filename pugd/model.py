@@ -12,7 +12,7 @@ JSON travels as bytes, exactly as it was sent but for what storable.py must mend
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -21,6 +21,9 @@ EVENT, TRAIT, LINK, MERGE = 1, 2, 3, 4
 OLD_EVENT, OLD_TRAIT, OLD_LINK = 5, 6, 7
 """The same rows as EVENT, TRAIT and LINK, of events older than the collector's set of recent ids reaches: looked up in
 ClickHouse before they are stored (drain.py). Of links, those without a place in the log alone."""
+
+COOKIELESS: Final = "cookieless-"
+"""How the ids of the day begin that visitors without an id are given (enrich/cookieless.py); no client's id may."""
 
 
 class EventRow(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -22,6 +22,7 @@ from pugd.dialects import amplitude, message, mixpanel, posthog, segment
 from pugd.dialects.dialect import Asked
 from pugd.dialects.message import Decoded
 from pugd.edge.gate import Gate, hashed
+from pugd.enrich.cookieless import Salts
 from pugd.enrich.place import Places
 from pugd.identity import rules, snapshot
 from pugd.identity.duplicates import RecentIds
@@ -62,6 +63,7 @@ class World:
         bytes_max: int = 1 << 30,
         pending_bytes_max: int = 1 << 26,
         places: Places | None = None,
+        salts: Salts | None = None,
     ) -> None:
         self.directory = directory
         self.writer = Writer.open(
@@ -86,6 +88,7 @@ class World:
             ids_max=500,
             mint=lambda: f"minted-{next(numbers)}",
             places=places,
+            salts=salts,
         )
 
     def send(self, *bodies: Any, call: str = "batch", key: WriteKey | None = PUBLIC) -> list[Ack]:
@@ -844,3 +847,71 @@ def test_no_address_is_in_the_journal_or_the_refusals(placed: World) -> None:
     for address in (mmdb.GRAZ, mmdb.LONDON, mmdb.USA, mmdb.USA.partition(".")[2]):
         assert address.encode() not in kept
         assert address.encode() not in told
+
+
+# ---- cookieless visitors
+
+ADDRESS = "203.0.113.77"
+
+
+def cookieless(event_id: str, **fields: Any) -> dict[str, Any]:
+    context = {"cookieless": True, "userAgent": "Mozilla/5.0", "page": {"url": "https://shop.example/a"}}
+    return {"type": "track", "messageId": event_id, "event": "seen", "context": context, **fields}
+
+
+def test_cookieless_visitors_are_events_of_nobody_and_their_address_is_nowhere(tmp_path: Path) -> None:
+    salts = Salts(tmp_path / "salts")
+    salts.renew(NOW, salts.stored(NOW))
+    world = World(tmp_path, salts=salts)
+
+    def send(address: str, *messages: dict[str, Any]) -> Ack:
+        body = json.dumps({"batch": messages}).encode()
+        asked = Asked("batch", user_agent="Mozilla/5.0", from_browser=True)
+        [ack] = world.accept.take([Arrival(asked, body, PUBLIC, address=address)], b"", 0, NOW)
+        return ack
+
+    try:
+        ack = send(
+            ADDRESS,
+            cookieless("1"),
+            cookieless("2", userId="u", anonymousId="a", properties={"$set": {"plan": "pro"}}),
+            cookieless("3", type="identify", userId="u", anonymousId="a", traits={"plan": "pro"}),
+            cookieless("4", timestamp=NOW - 86_400_000),
+            cookieless("5", timestamp=NOW - 3 * 86_400_000),
+        )
+        assert (ack.accepted, [refusal.code for refusal in ack.refused]) == (
+            3, [errors.COOKIELESS_CALL, errors.COOKIELESS_LATE],
+        )  # fmt: skip
+        assert ack.refused[1].field == "batch[4].timestamp"
+        assert send("203.0.113.78", cookieless("6")).accepted == 1
+        # Sent again, all is as before; a beginner's fault is told, and nothing is taken twice.
+        again = send(ADDRESS, cookieless("1"))
+        assert (again.accepted, world.accept.statistics().duplicates) == (1, 1)
+        rows = world.rows()
+        assert [row.kind for row in rows] == [EVENT] * 4, "no link, no trait, no person"
+        first, second, before, other = rows
+        assert first.anonymous_id == second.anonymous_id
+        assert len({first.anonymous_id, before.anonymous_id, other.anonymous_id}) == 3
+        for row in rows:
+            assert row.anonymous_id.startswith("cookieless-")
+            assert (row.cookieless, row.user_id, row.session_id) == (1, "", "")
+            assert row.actor == world.graph.actor(1, row.anonymous_id)
+            assert not world.graph.knows(row.actor)
+        statistics = world.graph.statistics()
+        assert (statistics.ids, statistics.users, statistics.joins) == (0, 0, 0)
+    finally:
+        world.writer.close()
+    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(first.anonymous_id.encode() in data for data in kept)
+    for spelling in (ADDRESS.encode(), bytes(map(int, ADDRESS.split(".")))):
+        assert not any(spelling in data for data in kept)
+
+
+def test_without_salts_cookieless_visitors_are_refused(world: World) -> None:
+    [ack] = world.send({"batch": [cookieless("1", userId="u"), track("2")]})
+    assert (ack.accepted, [(one.code, one.field) for one in ack.refused]) == (
+        1, [(errors.COOKIELESS_OFF, "batch[0].context.cookieless")],
+    )  # fmt: skip
+    world.udp({"writeKey": "k", **cookieless("3", userId="u")})
+    assert [row.event_id for row in world.rows(EVENT)] == ["2"]
+    assert world.accept.statistics().refused == {errors.COOKIELESS_OFF: 2}

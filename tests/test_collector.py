@@ -24,7 +24,7 @@ from pugd.data import DataDirectory, write_parts
 from pugd.errors import JournalError
 from pugd.identity import snapshot
 from pugd.journal.reader import Reader
-from pugd.model import LINK, MERGE, OLD_EVENT, EventRow, LinkRow, MergeRow
+from pugd.model import EVENT, LINK, MERGE, OLD_EVENT, EventRow, LinkRow, MergeRow
 from pugd.process import Sockets, Status
 
 
@@ -51,10 +51,12 @@ class Running:
         status, _, said = await self.answered("POST", "/v1/batch", {"batch": messages, "writeKey": "k"})
         assert status == 200, said
 
-    async def answered(self, method: str, path: str, said: object = None) -> tuple[int, dict[str, str], bytes]:
+    async def answered(
+        self, method: str, path: str, said: object = None, more: str = ""
+    ) -> tuple[int, dict[str, str], bytes]:
         """What one request is answered."""
         body = b"" if said is None else json.dumps(said).encode()
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{more}Content-Length: {len(body)}\r\n\r\n"
         sock = trio.socket.socket()
         await sock.connect(self.listener.getsockname())
         try:
@@ -438,3 +440,29 @@ async def test_event_ids_outlive_their_journal_files(tmp_path: Path, monkeypatch
         await made.send(*(track(number, timestamp=said) for number in range(500)))
         assert made.collector._accept.statistics().duplicates == 0
         assert {row.event_id for row in made.rows(OLD_EVENT, EventRow)} == {f"m-{number}" for number in range(500)}
+
+
+async def test_a_cookieless_visitor_keeps_its_id_over_a_crash_in_the_day(tmp_path: Path) -> None:
+    def seen(event_id: str) -> dict[str, Any]:
+        return {"type": "track", "event": "seen", "messageId": event_id, "context": {"cookieless": True}}
+
+    ids = []
+    for event_id in ("1", "2"):
+        async with running(tmp_path) as made:
+            await made.send(seen(event_id))
+            [*_, row] = made.rows(EVENT, EventRow)
+            assert (row.event_id, row.cookieless) == (event_id, 1)
+            ids.append(row.anonymous_id)
+            for client in ("203.0.113.77", "203.0.113.78"):  # of a proxy on this machine
+                batch = {"batch": [seen(f"{event_id}-{client[-1]}")], "writeKey": "k"}
+                assert (await made.answered("POST", "/v1/batch", batch, f"X-Forwarded-For: {client}\r\n"))[0] == 200
+            beyond = [row.anonymous_id for row in made.rows(EVENT, EventRow)[-2:]]
+            assert len({ids[-1], *beyond}) == 3
+    days = sorted(path.name for path in made.directory.salts.iterdir())
+    if len(days) == 2:  # else midnight is near
+        assert ids[0] == ids[1]
+    assert len(days) in (2, 3)
+    async with running(tmp_path, cookieless="off") as made:
+        status, _, said = await made.answered("POST", "/v1/batch", {"batch": [seen("3")], "writeKey": "k"})
+        assert (status, json.loads(said)["code"]) == (400, errors.COOKIELESS_OFF)
+        assert list(made.directory.salts.iterdir()) == [], "switched off, no salt is kept"

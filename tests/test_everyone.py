@@ -273,3 +273,42 @@ async def test_a_token_that_is_none_is_told():
         with pytest.raises(QuestionError) as caught:
             await everyone.people(project, ask.AskPeople(token=token))
         assert caught.value.field == "token"
+
+
+async def test_cookieless_visitors_are_counted_where_that_is_asked_for_and_are_nobody():
+    history = History(next(projects))
+    for day in range(3):
+        at = BEGAN + day * DAY
+        history.track("seen", user="ann", at=at)
+        history.track("seen", anonymous="a-1", at=at)
+        for visitor in ("one", "one", "two"):
+            history.track("seen", anonymous=f"cookieless-{visitor}-{day}", cookieless=1, at=at)
+        history.track("seen", anonymous=f"cookieless-bot-{day}", cookieless=1, bot=1, at=at)
+    await stored(history)
+    everyone, project = await asking(history)
+    when = {"from_": times.text(BEGAN - DAY), "to": times.text(BEGAN + 9 * DAY)}
+    for included, bots, left_out, people, events in (
+        (False, False, (3, 9), (2, 2), 6),
+        (True, False, (3, 0), (8, 4), 15),
+        (True, True, (0, 0), (11, 5), 18),
+    ):
+        trend = await everyone.journey(
+            project,
+            ask.AskTrend(
+                series=(ask.Series(event="seen", measure="people"),), include_cookieless=included, include_bots=bots,
+                **when,
+            ),
+        )  # fmt: skip
+        assert (trend.left_out.bots, trend.left_out.cookieless) == left_out
+        total = trend.series[0].total
+        assert (total.people, max(point.people for point in trend.series[0].points)) == people
+        assert total.events == events
+        top = await everyone.journey(
+            project,
+            ask.AskTop(by=ask.Breakdown(field="event"), include_cookieless=included, include_bots=bots, **when),
+        )
+        assert (top.rows[0].total.events, top.left_out.cookieless) == (events, left_out[1])
+    listed = await everyone.people(project, ask.AskPeople(token=trend.series[0].total.token))
+    assert (listed.count, listed.then) == (2, 11), "a token opens into persons alone"
+    with pytest.raises(QuestionError, match="include_cookieless"):
+        await everyone.journey(project, ask.AskTop(by=ask.Breakdown(person=True), include_cookieless=True, **when))

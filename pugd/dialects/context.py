@@ -1,5 +1,8 @@
 """What a Segment-style `context` says: the fields that become columns, and the text that is kept.
 
+One with `cookieless`, whatever but `false`, 0 or `null`, is of a visitor who gave no consent to ids: those that stand
+in it are left out, the session among them.
+
 Few distinct contexts carry most traffic (a server library sends the same one with each event), so what was understood
 of one is remembered by its bytes, up to CACHE_MAX of them.
 """
@@ -47,6 +50,16 @@ class Context(Struct, frozen=True, gc=False):
     """Who sends, as far as it says: DEVICE, the visitor's own browser or app; SERVER; else ''."""
     ip: str | None
     """What it says of the visitor's address; never part of what is kept."""
+    cookieless: bool
+    """Of a visitor without an id: what follows tells those apart."""
+    user_agent: str
+    """The one it declares; '' where it declares none."""
+    host: str
+    """Of its page, as enriched; '' where it has none."""
+
+
+HOST = 6
+"""Which of what Enrich makes is the host."""
 
 
 class Enrich(Protocol):
@@ -107,7 +120,9 @@ def _understand(members: dict[str, object], text: bytes, channel: str | None, en
     platform = _platform(channel, name.lower(), members, user_agent)
     ip = members.get("ip")
     session_id = _string(members, "sessionId")
-    cookieless = 0
+    cookieless = members.get("cookieless") not in (None, False)
+    if cookieless:
+        text, session_id, traits = _encode(_without_ids(raw_members)), "", None
     bot, more = enrich(members, user_agent or header[:FIELD_LENGTH_MAX])
     start = encoded(
         text,
@@ -123,7 +138,7 @@ def _understand(members: dict[str, object], text: bytes, channel: str | None, en
     return Context(
         platform,
         {
-            transport: encoded(session_id, transport, platform, name, bot if transport != "udp" else 0, cookieless)
+            transport: encoded(session_id, transport, platform, name, bot if transport != "udp" else 0, int(cookieless))
             for transport in ("http", "udp", "import")
         },
         Raw(bytes(start) + bytes(_NOWHERE)),
@@ -132,7 +147,26 @@ def _understand(members: dict[str, object], text: bytes, channel: str | None, en
         bytes(traits) if traits is not None else b"",
         _sender(channel, name.lower()),
         ip.strip() if isinstance(ip, str) and ip.strip() else None,
+        cookieless,
+        user_agent,
+        more[HOST],
     )
+
+
+_IDS = frozenset(
+    ("anonymousId", "externalId", "externalIds", "groupId", "sessionId", "sessionNumber", "traits", "userId")
+)
+_DEVICE_IDS = frozenset(("advertisingId", "id", "token"))
+
+
+def _without_ids(members: dict[str, Raw]) -> dict[str, Raw]:
+    """A context without what could tell whose it is."""
+    kept = {name: value for name, value in members.items() if name not in _IDS}
+    device = bytes(kept.get("device", b""))
+    if device.startswith(b"{"):
+        said = _members.decode(device)
+        kept["device"] = Raw(_encode({name: value for name, value in said.items() if name not in _DEVICE_IDS}))
+    return kept
 
 
 def _object(members: dict[str, object], key: str) -> dict[str, object]:

@@ -11,6 +11,9 @@ originalTimestamp, else receipt → time; sentAt of the envelope, else of the me
 change traits too (traits.py); a dialect that has them elsewhere gives them in `Decoded.changes`. Ids that are numbers
 become their decimal text; an empty id counts as absent. IP addresses (`context.ip`, `ip` and `$ip` in properties and
 traits) are dropped here; what one says of an event's place is asked for before (`where`).
+
+A message whose context is `cookieless` has an id of the day and no other (`visitor`): those that it carries are left
+out, and what it says of traits. It can only be an event.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from msgspec import Raw, Struct
 
 from pugd import errors
 from pugd.dialects import context, traits
-from pugd.model import PARTS, Ack, Batch, Call, Refusal, event_head
+from pugd.model import COOKIELESS, PARTS, Ack, Batch, Call, Refusal, event_head
 
 CALLS = frozenset(("track", "page", "screen", "group", "identify", "alias"))
 
@@ -49,6 +52,12 @@ class Where(Protocol):
     """Tells an event's place (enrich/place.py): country, region and city in MessagePack."""
 
     def __call__(self, said: str | None, sender: str, /) -> Raw: ...
+
+
+class Visitor(Protocol):
+    """Tells cookieless visitors apart (enrich/cookieless.py): their ids of the day."""
+
+    def __call__(self, occurred_at: int, address: str | None, user_agent: str, host: str, /) -> str | Refusal: ...
 
 
 class Message(Struct, gc=False):
@@ -114,6 +123,11 @@ MANY: Final = Decoded([])
 """Stand for bodies of Segment's that were taken without reading them here (plain.py)."""
 
 
+ELSEWHERE: Final = Refusal(
+    errors.COOKIELESS_OFF, "Visitors without an id cannot be told apart here: send this by HTTP.", "context.cookieless"
+)
+_RESERVED: Final = len(COOKIELESS)
+
 _object = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
@@ -132,6 +146,7 @@ def read(
     user_agent: str = "",
     where: Where | None = None,
     unsigned: bool = False,
+    visitor: Visitor | None = None,
 ) -> list[Refusal]:
     """Understand the messages and add them to `batch`.
 
@@ -142,6 +157,7 @@ def read(
     `enrich`       what is made of contexts
     `user_agent`   a browser's own, of the request
     `where`        tells places, of what an event says of its address and of who sends
+    `visitor`      tells cookieless visitors of the request apart; None where nobody can
     `unsigned`     they should be signed and are not: events are taken, but link nobody and change no traits
     returns        a Refusal for each message that was not added, those of `decoded` included; and for the traits of
                    each that was, unsigned
@@ -173,7 +189,7 @@ def read(
         event_id = message.messageId
         if event_id is None or event_id == "":
             event_id = mint()
-        if user is None or anonymous is None or not (user or anonymous) or len(event_id) > NAME_LENGTH_MAX:
+        if user is None or anonymous is None or len(event_id) > NAME_LENGTH_MAX:
             gone.append(number)
             refused.append(_placed(_why(message, changes_of is not None), number, decoded))
             continue
@@ -199,6 +215,18 @@ def read(
             tail, placed = about.tail, ""
         call = message.type
         changes: list[traits.Change] | None = None
+        if about.cookieless:
+            address = addresses.get(number, about.ip)
+            found = _cookieless(message, about, occurred, address, visitor, changes_of is not None)
+            if isinstance(found, Refusal):
+                gone.append(number)
+                refused.append(_placed(found, number, decoded))
+                continue
+            user, anonymous = "", found
+        elif not (user or anonymous) or user[:_RESERVED] == COOKIELESS or anonymous[:_RESERVED] == COOKIELESS:
+            gone.append(number)
+            refused.append(_placed(_why(message, changes_of is not None), number, decoded))
+            continue
         if call == "track":
             name = message.event
             properties: bytes | Refusal = bytes(message.properties)
@@ -229,7 +257,10 @@ def read(
                 properties = _too_large(properties, "properties")
             elif b'ip"' in properties:
                 properties = without_ip(properties)
-            if changes_of is not None:
+            if about.cookieless:
+                if type(properties) is bytes:
+                    properties = _without_ids(properties)
+            elif changes_of is not None:
                 changes = changes_of.get(number)
                 if type(properties) is bytes:
                     properties = traits.without_addresses(properties)
@@ -316,7 +347,35 @@ def _why(message: Message, given: bool) -> Refusal:
         return Refusal(
             errors.INVALID_FIELD, f"messageId is longer than {NAME_LENGTH_MAX} characters: shorten it.", "messageId"
         )
+    for field, value in (("userId", message.userId), ("anonymousId", message.anonymousId)):
+        if (id_text(value) or "").startswith(COOKIELESS):
+            return _reserved(field)
     return Refusal(errors.MISSING_FIELD, "userId or anonymousId is missing: send at least one of them.", "userId")
+
+
+def _reserved(field: str) -> Refusal:
+    return Refusal(errors.INVALID_ID, f"{field} begins with {COOKIELESS}, as no client's id may: send another.", field)
+
+
+def _cookieless(
+    message: Message,
+    about: context.Context,
+    occurred_at: int,
+    address: str | None,
+    visitor: Visitor | None,
+    given: bool,
+) -> str | Refusal:
+    """The id of the day of a visitor without one. `given`: as for `_why`"""
+    call = message.type
+    if call not in ("track", "page", "screen"):
+        if call not in CALLS and not (call == "traits" and given):
+            return _bad_call(call)
+        return Refusal(
+            errors.COOKIELESS_CALL,
+            f"A cookieless visitor is nobody in particular, so {call} says nothing of them: ask for consent first.",
+            "context.cookieless",
+        )
+    return ELSEWHERE if visitor is None else visitor(occurred_at, address, about.user_agent, about.host)
 
 
 def _bad_call(call: str | None) -> Refusal:
@@ -373,6 +432,20 @@ def without_ip(raw: bytes) -> bytes:
     return _encode(members)
 
 
+_IDS: Final = frozenset((
+    *traits.OPERATIONS, "distinct_id", "alias", "anonymousId", "anonymous_id", "deviceId", "device_id", "sessionId",
+    "session_id", "userId", "user_id", "$anon_distinct_id", "$device_id", "$group_set", "$groups", "$session_id",
+    "$user_id", "$window_id",
+))  # fmt: skip
+
+
+def _without_ids(raw: bytes) -> bytes:
+    """The properties of a cookieless visitor: without those that clients have their ids in, and without traits."""
+    members = _object.decode(raw)
+    kept = {name: value for name, value in members.items() if name not in _IDS}
+    return raw if len(kept) == len(members) else _encode(kept)
+
+
 def _group(message: Message) -> bytes | Refusal:
     """A group call's properties: which group, and its traits, which are the group's and never the person's."""
     group = id_text(message.groupId)
@@ -416,6 +489,8 @@ def _link_or_traits(
             return Refusal(errors.INVALID_ID, f"previousId is longer than {ID_BYTES_MAX} bytes.", "previousId")
         if not previous:
             return Refusal(errors.MISSING_FIELD, "previousId is missing: name the id to alias.", "previousId")
+        if previous.startswith(COOKIELESS):
+            return _reserved("previousId")
         user = user or anonymous
         anonymous = previous
     elif given is None:

@@ -226,8 +226,8 @@ class Plain:
             if index < 0:
                 return True
             about = self._understood(lib.pugd_plain_at(self._plain, index))
-            if isinstance(about, Refusal) or about.bot:
-                return False  # a bot's ids prove nothing: the long way knows that
+            if isinstance(about, Refusal) or about.bot or about.cookieless:
+                return False  # a bot's ids prove nothing, a cookieless visitor's are left out: the long way knows that
             if self._placed and (about.ip is not None or about.sender == other):
                 return False
             middle, start = bytes(about.middle[TRANSPORT]), bytes(about.start)

@@ -59,7 +59,7 @@ _CALLS: Final = {
 }  # fmt: skip
 _WORDS: Final = {
     "messageId": "uuid", "userId": "distinct_id", "anonymousId": "distinct_id", "previousId": "properties.alias",
-    "groupId": "properties.$group_key", "name": "event",
+    "groupId": "properties.$group_key", "name": "event", "context.cookieless": "properties.$cookieless_mode",
 }  # fmt: skip
 """What PostHog calls our fields."""
 
@@ -126,6 +126,7 @@ class _Properties(Struct, gc=False, rename=lambda name: "$" + name):
     is_identified: Any = None
     process_person_profile: Any = None
     ignore_sent_at: Any = None
+    cookieless_mode: Any = None
     group_type: Any = None
     group_key: Any = None
     group_set: Raw = NOTHING
@@ -273,24 +274,32 @@ def _add(
     if name is None and event.engaged is not None:
         name = "$set"
     distinct = _distinct(event, said)
-    if not distinct:
+    options = event.options or {}
+    marks = (said.cookieless_mode, options.get("cookieless_mode"))
+    cookieless = distinct == COOKIELESS_ID or any(not (mark is None or _is_false(mark)) for mark in marks)
+    if not (distinct or cookieless):
         return Refusal(errors.MISSING_FIELD, "distinct_id is missing: say who it was.", "distinct_id")
     call = _CALLS.get(name or "", "track")
     changes = _changes(event, said)
     if isinstance(changes, Refusal):
         return changes
-    options = event.options or {}
     if _is_false(said.process_person_profile) or _is_false(options.get("process_person_profile")):
         changes = []
     message = Message(call, event.uuid or _text(said.insert_id) or None)
     message.timestamp = event.timestamp if event.timestamp is not None else _time(said.time)
-    message.context, message.channel = _where(event, said, sdk)
+    message.context, message.channel = _where(event, said, sdk, cookieless)
     known = call == "identify" or said.is_identified is True or _text(said.user_id) == distinct
-    if known:
+    if cookieless:
+        pass
+    elif known:
         message.userId = distinct
     else:
         message.anonymousId = distinct
-    if call == "identify":
+    if cookieless:
+        if call in ("track", "page", "screen"):
+            message.event = message.name = name
+            message.properties = _together(text, event)
+    elif call == "identify":
         anonymous = _id(said.anon_distinct_id)
         message.anonymousId = None if anonymous == distinct else anonymous
     elif call == "alias":
@@ -320,6 +329,8 @@ def _add(
 
 
 AGE_MAX_MS: Final = 366 * 86_400_000
+COOKIELESS_ID: Final = "$posthog_cookieless"
+"""What stands in the place of a cookieless visitor's id."""
 
 
 def _distinct(event: Event, said: _Properties) -> str:
@@ -377,14 +388,16 @@ def _together(text: bytes, event: Event) -> Raw:
     return Raw(_encode(members))
 
 
-def _where(event: Event, said: _Properties, sdk: tuple[str | None, str | None]) -> tuple[Raw, str | None]:
+def _where(
+    event: Event, said: _Properties, sdk: tuple[str | None, str | None], cookieless: bool
+) -> tuple[Raw, str | None]:
     """What an event says of where it happened: its context, its channel."""
     if said.lib is None:
         said.lib, said.lib_version = sdk
-    return _context(event, said), "web" if said.lib == "web" else None
+    return _context(event, said, cookieless), "web" if said.lib == "web" else None
 
 
-def _context(event: Event, said: _Properties) -> Raw:
+def _context(event: Event, said: _Properties, cookieless: bool) -> Raw:
     """What PostHog says of where it happened, in Segment's words."""
     found: dict[str, object] = {}
 
@@ -413,6 +426,7 @@ def _context(event: Event, said: _Properties) -> Raw:
         "locale": said.browser_language or said.locale,
         "timezone": said.timezone,
         "sessionId": event.session_id or said.session_id,
+        "cookieless": cookieless or None,
     }
     return Raw(_encode(found | {name: value for name, value in plain.items() if value is not None}))
 
@@ -446,7 +460,7 @@ _PLAIN: Final = Form(
             for name, call in {**dict.fromkeys(_DROPPED, ""), **_CALLS}.items()
         },
     },
-    about=lambda text, channel: _where(Event(), _properties.decode(text), (None, None)),
+    about=lambda text, channel: _where(Event(), _properties.decode(text), (None, None), False),
     told=lambda shape, count, length, received_at: Decoded(
         [], place="batch" if shape == BATCHED else "", single=shape == SINGLE, words=_WORDS, received_at=received_at
     ),

@@ -28,7 +28,7 @@ from pugd import errors
 from pugd.dialects import protobuf, salvage, slices
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Message
-from pugd.model import Ack, Refusal
+from pugd.model import COOKIELESS, Ack, Refusal
 
 BATCH: Final = "batch"
 IDENTIFY: Final = "identify"
@@ -37,11 +37,10 @@ DEVICE: Final = "device"
 PROTO: Final = "application/proto"
 JSON: Final = "application/json"
 ANONYMOUS: Final = "anon-"
-RESERVED: Final = "cookieless-"
-"""Ids that only a server gives."""
 
 _EVENT_WORDS: Final = {
     "messageId": "event_id", "userId": "distinct_id", "anonymousId": "distinct_id", "event": "kind", "name": "kind",
+    "context.cookieless": "cookieless", "timestamp": "occur_time",
 }  # fmt: skip
 _IDENTIFY_WORDS: Final = {"userId": "external_id", "anonymousId": "anonymous_id"}
 """What Pug calls our fields."""
@@ -175,6 +174,7 @@ class _Context(Struct, omit_defaults=True, gc=False):
     locale: Any = None
     timezone: Any = None
     sessionId: str | None = None  # noqa: N815
+    cookieless: bool = False
 
 
 _CHANNELS: Final = {"web": "web", "android": "mobile", "ios": "mobile", "server": "server"}
@@ -342,7 +342,7 @@ def _understood(events: list[Event], indexes: list[int] | None = None, refused: 
     assert places is not None
     for number, event in enumerate(events):
         distinct = event.distinct_id or ""
-        if not distinct or event.wrong or event.cookieless or distinct.startswith(RESERVED):
+        if event.wrong or not (distinct or event.cookieless) or distinct.startswith(COOKIELESS):
             index = number if indexes is None else indexes[number]
             why = _why_not(event)
             field = f"events[{index}]" + (f".{why.field}" if why.field else "")
@@ -357,14 +357,16 @@ def _understood(events: list[Event], indexes: list[int] | None = None, refused: 
         elif kind == "screen_view":
             call = "screen"
         message = Message(call, event.event_id)
-        if distinct.startswith(ANONYMOUS):
+        if event.cookieless:
+            pass
+        elif distinct.startswith(ANONYMOUS):
             message.anonymousId = distinct
         else:
             message.userId = distinct
         message.event = message.name = kind
         message.timestamp = event.occur_time
         message.properties = properties
-        message.context = Raw(_context(event.session_id, said))
+        message.context = Raw(_context(event.session_id, said, event.cookieless))
         message.channel = _CHANNELS.get(said.platform) if type(said.platform) is str else None
         messages.append(message)
         places.append(number if indexes is None else indexes[number])
@@ -375,16 +377,10 @@ def _why_not(event: Event) -> Refusal:
     """What is wrong with an event that can not become a message; `field` is the event's."""
     if event.wrong:
         return _wrong(event.wrong)
-    if event.cookieless:
-        return Refusal(
-            errors.COOKIELESS_OFF,
-            "Events without an id are not taken: pugd gives visitors none of its own.",
-            "cookieless",
-        )
     if not event.distinct_id:
         return Refusal(errors.MISSING_FIELD, "distinct_id is missing: say who it was.", "distinct_id")
     return Refusal(
-        errors.INVALID_ID, f"distinct_id begins with {RESERVED}, as no client's id may: send another.", "distinct_id"
+        errors.INVALID_ID, f"distinct_id begins with {COOKIELESS}, as no client's id may: send another.", "distinct_id"
     )
 
 
@@ -404,9 +400,11 @@ def _wrong(code: int) -> Refusal:
     return Refusal(name, f"{words}.")
 
 
-def _context(session_id: str | None, said: _Known) -> bytes:
+def _context(session_id: str | None, said: _Known, cookieless: bool) -> bytes:
     """What Pug says of where it happened, in Segment's words. cost  1.5 µs"""
-    found = _Context(locale=said.locale, timezone=said.timezone, sessionId=session_id or None)
+    found = _Context(
+        locale=said.locale, timezone=said.timezone, sessionId=session_id or None, cookieless=cookieless
+    )  # fmt: skip
     path = said.pathname
     if path is None and type(said.url) is str:
         path = _path(said.url)
@@ -470,10 +468,10 @@ def _read_identify(body: bytes, is_json: bool) -> Decoded | Refusal:
     anonymous = said.anonymous_id or said.anonymousId
     if not external:
         return Refusal(errors.MISSING_FIELD, "external_id is missing: say who it is.", "external_id")
-    if external.startswith(RESERVED):
+    if external.startswith(COOKIELESS):
         return Refusal(
             errors.INVALID_ID,
-            f"external_id begins with {RESERVED}, as no client's id may: send another.",
+            f"external_id begins with {COOKIELESS}, as no client's id may: send another.",
             "external_id",
         )
     if anonymous and not anonymous.startswith(ANONYMOUS):

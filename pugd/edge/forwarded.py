@@ -6,7 +6,7 @@ the client's; what stands left of it is the client's own invention. What is no a
 the search: nothing left of it is vouched for. `Forwarded` (RFC 7239) is read where there is no `X-Forwarded-For`.
 
 Whoever can name a trusted proxy as the peer can say what they like: of themselves alone, and it decides nothing but
-where they are thought to be.
+where they are thought to be, and whether two cookieless visitors are the same.
 """
 
 from __future__ import annotations

@@ -31,13 +31,22 @@ class Located(msgspec.Struct, frozen=True):
 
 
 def rows(
-    table: str, project: int, conditions: Iterable[Sql] = (), *, uncounted: bool = False, bots: bool = False
+    table: str,
+    project: int,
+    conditions: Iterable[Sql] = (),
+    *,
+    uncounted: bool = False,
+    bots: bool = False,
+    cookieless: bool = False,
 ) -> Sql:
-    """`FROM table WHERE …`, of one project. `uncounted`: with the events of bots and cookieless visitors too; `bots`:
-    with those of bots."""
+    """`FROM table WHERE …`, of one project. `bots`: with the events of bots too; `cookieless`: with those of cookieless
+    visitors; `uncounted`: with both."""
     found = [sql("project = $project", project=bound("UInt32", project))]
     if table == "events" and not uncounted:
-        found.append(sql("cookieless = 0") if bots else sql("bot = 0 AND cookieless = 0"))
+        if not bots:
+            found.append(sql("bot = 0"))
+        if not cookieless:
+            found.append(sql("cookieless = 0"))
     return sql("FROM $table WHERE $conditions", table=_TABLES[table], conditions=all_of([*found, *conditions]))
 
 

@@ -82,6 +82,7 @@ class Reading:
         actor: Callable[[str], int],
         segments: Mapping[str, ask.AnySegment],
         include_bots: bool = False,
+        include_cookieless: bool = False,
         days_max: int = 36_600,
     ) -> None:
         """`place` of the link log; `now` in ms; `actor` of a distinct id; `segments` by name; `days_max` of a range."""
@@ -93,6 +94,7 @@ class Reading:
         self.actor = actor
         self._segments = segments
         self.include_bots = include_bots
+        self.include_cookieless = include_cookieless
         self._within: list[str] = []
         """Segments that are being read, the outer first."""
         self._count = 0
@@ -103,7 +105,7 @@ class Reading:
         """The same, with these."""
         return Reading(
             self.project, self.place, zone=self.zone, now=self.now, actor=self.actor, segments=segments,
-            include_bots=self.include_bots,
+            include_bots=self.include_bots, include_cookieless=self.include_cookieless,
         )  # fmt: skip
 
     def in_zone(self, zone: ZoneInfo) -> Reading:
@@ -408,7 +410,7 @@ LEFT JOIN $mapping AS known ON known.actor = raw.actor""",
             names=joined("", (sql(", raw.$name AS $name", name=named(name)) for name, _ in inner)),
             key=KEY,
             columns=joined("", (sql(", $column AS $name", column=column, name=named(name)) for name, column in inner)),
-            rows=rows("events", self.project, found, bots=self.include_bots),
+            rows=rows("events", self.project, found, bots=self.include_bots, cookieless=self.include_cookieless),
             mapping=mapping(self.project, self.place),
         )
         return sql(
@@ -521,11 +523,13 @@ ORDER BY actor LIMIT $limit""",
             found.append(sql("occurred_at >= $since", since=moment(since)))
         if until is not None:
             found.append(sql("occurred_at < $until", until=moment(until)))
-        bots = sql("0") if self.include_bots else sql("sum(bot)")
+        bots = sql("sum(0)") if self.include_bots else sql("sum(bot)")
+        cookieless = sql("sum(0)") if self.include_cookieless else sql("sum(cookieless AND NOT bot)")
         return plan(
             sql(
-                "SELECT $bots, sum(cookieless AND NOT bot) $rows",
+                "SELECT $bots, $cookieless $rows",
                 bots=bots,
+                cookieless=cookieless,
                 rows=rows("events", self.project, found, uncounted=True),
             )
         )

@@ -49,7 +49,7 @@ Rows = tuple[bytes, bytes, bytes]
 def long_way(
     dialect: Dialect, asked: Asked, body: bytes, user_agent: str = "", place: Raw | None = None
 ) -> Rows | None:
-    """(event keys, ids, rows with actors 7, 8, …), where every event of the body is taken as an event, and no bot's."""
+    """(event keys, ids, rows with actors 7, 8, …), where each event of the body is taken as one, and none is silent."""
     decoded = dialect.decode(body, asked)
     if not isinstance(decoded, Decoded):
         return None
@@ -188,6 +188,10 @@ def test_plain(fields: dict[str, object]) -> None:
         {"properties": {"$add": {"n": 1}}},
         {"properties": {"a": float("inf")}},
         {"context": "x"},
+        {"context": {"cookieless": True}},
+        {"context": {"page": {}, "cookieless": 1}},
+        {"userId": "cookieless-1"},
+        {"anonymousId": "cookieless-"},
         {"channel": "mainframe"},
         {"traits": {}},
         {"originalTimestamp": "x"},
@@ -270,7 +274,10 @@ FIELDS = st.fixed_dictionaries(
             max_size=3,
         )
         | VALUES,
-        "context": st.fixed_dictionaries({}, optional={"page": VALUES, "userAgent": VALUES, "ip": VALUES}) | VALUES,
+        "context": st.fixed_dictionaries(
+            {}, optional={"page": VALUES, "userAgent": VALUES, "ip": VALUES, "cookieless": VALUES}
+        )
+        | VALUES,
         "name": st.text(max_size=10) | VALUES,
         "category": VALUES,
         "originalTimestamp": st.just("2024-01-15T10:01:00.123Z") | VALUES,

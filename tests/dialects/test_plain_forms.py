@@ -82,6 +82,8 @@ def test_posthog(body: object) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
+        {"properties": {"$cookieless_mode": True}}, {"distinct_id": "$posthog_cookieless"},
+        {"distinct_id": "cookieless-1"},
         {"event": "$identify"}, {"event": "$snapshot"}, {"event": "$set"}, {"event": "$groupidentify"}, {"event": ""},
         {"$set": {"a": 1}}, {"$set_once": None}, {"properties": {"$set": {"a": 1}}}, {"properties": {"$unset": []}},
         {"properties": {"$ip": "203.0.113.9"}}, {"properties": []}, {"distinct_id": True}, {"distinct_id": 5},

@@ -384,3 +384,51 @@ def test_any_json_is_answered_and_no_event_is_lost_count_of(body: Any, asked: As
 @given(st.binary(max_size=200), st.sampled_from([CAPTURE, Asked("v1")]))
 def test_any_bytes_are_answered(body: bytes, asked: Asked) -> None:
     assert take(body, asked).reply.status in (200, 400, 413)
+
+
+@pytest.mark.parametrize(
+    ("distinct_id", "said"),
+    [
+        ("$posthog_cookieless", {"$cookieless_mode": True}),
+        ("$posthog_cookieless", {}),
+        ("me-1", {"$cookieless_mode": True, "$user_id": "me-1", "$is_identified": False}),
+        (None, {"$cookieless_mode": True, "distinct_id": "$posthog_cookieless"}),
+    ],
+)
+def test_a_cookieless_visitor_has_an_id_of_the_day_and_no_other(distinct_id: Any, said: dict[str, Any]) -> None:
+    more = {"$device_id": "d-1", "$session_id": "s-1", "$window_id": "w-1", "$set_once": {"plan": "gold"}}
+    said = said | more | {"$current_url": "https://shop.example/a", "$raw_user_agent": "Mozilla/5.0"}
+    taken = one("$pageview", distinct_id, properties=said, **{"$set": {"plan": "free"}})
+    row = taken.event()
+    assert (row["event"], row["call"], row["cookieless"], row["session_id"]) == ("$pageview", "page", 1, "")
+    assert (row["user_id"], row["anonymous_id"]) == ("", f"cookieless-({NOW}, None, 'Mozilla/5.0', '')")
+    kept = {"$current_url": "https://shop.example/a", "$raw_user_agent": "Mozilla/5.0"}
+    assert row["properties"] == kept | (
+        {name: said[name] for name in ("$cookieless_mode", "$is_identified") if name in said}
+    )
+    assert not any(id_ in str(row) for id_ in ("me-1", "d-1", "s-1", "w-1", "gold", "free", "$posthog_cookieless"))
+    assert taken.batch.calls == {}
+
+
+def test_the_address_that_an_event_says_tells_cookieless_visitors_apart() -> None:
+    row = one("e", "$posthog_cookieless", properties={"$ip": "203.0.113.9", "$raw_user_agent": "A"}).event()
+    assert row["anonymous_id"] == f"cookieless-({NOW}, '203.0.113.9', 'A', '')"
+    row = one("e", "$posthog_cookieless", properties={"$ip": "203.0.113.9", "$geoip_disable": True}).event()
+    assert row["anonymous_id"] == f"cookieless-({NOW}, '', '', '')", "the connection's then"
+
+
+def test_v1_says_in_its_options_that_a_visitor_is_cookieless() -> None:
+    row = one("e", "d-1", options={"cookieless_mode": True}).event()
+    assert (row["cookieless"], "d-1" in str(row)) == (1, False)
+    for mark in (False, "false", None):
+        assert one("e", "d-1", properties={"$cookieless_mode": mark}).event()["anonymous_id"] == "d-1"
+
+
+@pytest.mark.parametrize("name", ["$identify", "$create_alias", "$groupidentify", "$set", "$merge_dangerously"])
+def test_a_cookieless_visitor_becomes_nobody(name: str) -> None:
+    said = {"$cookieless_mode": True, "alias": "x", "$anon_distinct_id": "a", "$group_key": "g", "$group_type": "t"}
+    taken = one(name, "$posthog_cookieless", properties=said, **{"$set": {"plan": "pro"}})
+    assert [(refusal.code, refusal.field) for refusal in taken.refused] == [
+        (errors.COOKIELESS_CALL, "batch[0].properties.$cookieless_mode")
+    ]
+    assert (taken.batch.length, taken.batch.calls) == (0, {})

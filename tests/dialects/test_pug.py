@@ -322,20 +322,36 @@ def test_time() -> None:
 def test_what_is_wrong_drops_itself_alone() -> None:
     bad = [
         event(distinct_id=""), event(kind=""), event(distinct_id="cookieless-abc"), event(distinct_id="x" * 600),
-        event(kind="k" * 600), event(distinct_id="", more=integer(8, 1)), event(more=integer(8, 1)),
+        event(kind="k" * 600),
     ]  # fmt: skip
     assert dropped(batch(event("first"), *bad, event("last", more=integer(8, 0)))) == {
-        errors.MISSING_FIELD: 2, errors.INVALID_ID: 2, errors.INVALID_FIELD: 1, errors.COOKIELESS_OFF: 2,
+        errors.MISSING_FIELD: 2, errors.INVALID_ID: 2, errors.INVALID_FIELD: 1,
     }  # fmt: skip
     taken = take(batch(event("first"), *bad, event("last")))
     assert [taken.event(number)["event_id"] for number in (0, 1)] == ["first", "last"]
     assert [refusal.field for refusal in taken.refused] == [
         "events[1].distinct_id", "events[2].kind", "events[3].distinct_id", "events[4].distinct_id", "events[5].kind",
-        "events[6].cookieless", "events[7].cookieless",
     ]  # fmt: skip
     for refusal in taken.refused:
         assert not any(word in refusal.message for word in ("userId", "anonymousId", "messageId", "event ")), refusal
     assert dropped(batch(event(kind=""))) == {errors.MISSING_FIELD: 1}, "even where nothing is left"
+
+
+def test_a_cookieless_visitor_has_an_id_of_the_day_and_no_other() -> None:
+    auto = {"$url": "https://shop.example/a", "user_id": "u-1", "$set": "gold"}
+    for distinct_id in ("", "u-1", "anon-1"):
+        taken = take(batch(event(distinct_id=distinct_id, auto=auto, more=integer(8, 1), session_id="s-1")))
+        row = taken.event()
+        assert (row["cookieless"], row["user_id"], row["session_id"]) == (1, "", "")
+        assert row["anonymous_id"] == f"cookieless-({NOW}, None, '', '')"
+        assert not any(one in str(row) for one in ("u-1", "anon-1", "s-1", "gold"))
+        assert taken.batch.calls == {}
+    late = understood(
+        pug, batch(event(more=integer(8, 1))), asked(), visitor=lambda *_: Refusal("late", "timestamp", "timestamp")
+    )
+    assert [(one.field, one.message) for one in late.refused] == [("events[0].occur_time", "occur_time")]
+    nowhere = understood(pug, batch(event(more=integer(8, 1))), asked(), visitor=None)
+    assert [(one.field, one.code) for one in nowhere.refused] == [("events[0].cookieless", errors.COOKIELESS_OFF)]
 
 
 def test_an_event_without_id_gets_one() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pugd import errors
 from pugd.dialects import datagram, segment
 from pugd.dialects.dialect import Asked, Reply
-from pugd.dialects.message import CALLS, Decoded, Message, read
+from pugd.dialects.message import CALLS, Decoded, Message, Visitor, read
 from pugd.enrich import clock
+from pugd.enrich.event import enriched
 from pugd.model import KEYS, PARTS, Batch, EventRow, Refusal
 
 NOW = 1_790_000_000_000
@@ -21,7 +22,7 @@ FIELDS = EventRow.__struct_fields__
 
 
 def take(
-    body: Any, call: str = "batch", *, secret: bool = False, transport: str = "http"
+    body: Any, call: str = "batch", *, secret: bool = False, transport: str = "http", visitor: Visitor | None = None
 ) -> tuple[Batch, list[Refusal]]:
     decoded = segment.decode(body if isinstance(body, bytes) else json.dumps(body).encode(), Asked(call))
     assert isinstance(decoded, Decoded), decoded
@@ -36,6 +37,8 @@ def take(
         transport=transport,
         clock=clock,
         mint=lambda: f"minted-{next(numbers)}",
+        enrich=enriched,
+        visitor=visitor,
     )
     return batch, refused
 
@@ -379,3 +382,80 @@ def test_datagrams_hold_lines_with_their_own_keys() -> None:
 )
 def test_a_wrong_type_is_told_in_the_words_of_json(body: bytes, call: str, message: str, field: str | None) -> None:
     assert segment.decode(body, Asked(call)) == Refusal("invalid_field", message, field)
+
+
+def cookieless(call: str = "track", context: Any = None, **fields: Any) -> tuple[Batch, list[Refusal]]:
+    said = {"type": call, "event": "scroll", "messageId": "m-1", "context": {"cookieless": True} | (context or {})}
+    return take({"batch": [said | fields]}, visitor=lambda *said: f"cookieless-{said}")
+
+
+def test_a_cookieless_visitor_has_an_id_of_the_day_and_no_other() -> None:
+    context = {
+        "ip": "203.0.113.9", "userAgent": "Mozilla/5.0", "page": {"url": "https://www.shop.example:80/a"},
+        "sessionId": "my-1", "traits": {"mail": "my-2"}, "groupId": "my-3", "externalIds": [{"id": "my-4"}],
+        "device": {"id": "my-5", "advertisingId": "my-6", "token": "my-7", "model": "Pixel"},
+    }  # fmt: skip
+    properties = {
+        "$set": {"plan": "my-8"}, "$add": {"visits": 99}, "userId": "my-9", "anonymous_id": "my-10", "price": 5,
+        "ip": "203.0.113.9",
+    }  # fmt: skip
+    batch, refused = cookieless("page", context, userId="my-11", anonymousId="my-12", name="A", properties=properties)
+    assert refused == []
+    row = event(batch)
+    assert row["anonymous_id"] == f"cookieless-({NOW}, '203.0.113.9', 'Mozilla/5.0', 'shop.example')"
+    assert batch.ids == [7, "", row["anonymous_id"]]
+    assert (row["cookieless"], row["user_id"], row["session_id"], row["event"]) == (1, "", "", "A")
+    assert json.loads(row["properties"]) == {"price": 5}
+    assert json.loads(row["context"]) == {
+        "cookieless": True, "userAgent": "Mozilla/5.0", "page": {"url": "https://www.shop.example:80/a"},
+        "device": {"model": "Pixel"},
+    }  # fmt: skip
+    stored = str({name: value for name, value in row.items() if name != "anonymous_id"})
+    assert "my-" not in stored
+    assert "203.0.113.9" not in stored
+    assert (batch.calls, batch.silent) == ({}, set())
+
+
+@pytest.mark.parametrize("mark", [True, 1, "true", "yes", {}])
+def test_whatever_is_not_false_says_cookieless(mark: Any) -> None:
+    batch, refused = cookieless(context={"cookieless": mark}, userId="u")
+    assert (refused, event(batch)["cookieless"], event(batch)["user_id"]) == ([], 1, "")
+    for plain in (False, None, 0):
+        batch, _ = cookieless(context={"cookieless": plain}, userId="u")
+        assert (event(batch)["cookieless"], event(batch)["user_id"]) == (0, "u")
+
+
+def test_without_an_id_and_without_the_mark_nothing_is_taken() -> None:
+    _, [refusal] = take({"batch": [{"type": "track", "event": "e", "messageId": "m", "context": {}}]})
+    assert (refusal.code, refusal.field) == (errors.MISSING_FIELD, "batch[0].userId")
+
+
+@pytest.mark.parametrize("call", ["identify", "alias", "group"])
+def test_a_cookieless_visitor_becomes_nobody(call: str) -> None:
+    batch, refused = cookieless(call, userId="u", anonymousId="a", previousId="p", groupId="g", traits={"plan": "pro"})
+    assert [(refusal.code, refusal.field) for refusal in refused] == [
+        (errors.COOKIELESS_CALL, "batch[0].context.cookieless")
+    ]
+    assert (batch.length, batch.calls) == (0, {})
+    _, [odd] = cookieless("x")
+    assert (odd.code, odd.field) == (errors.INVALID_FIELD, "batch[0].type")
+
+
+def test_cookieless_visitors_of_datagrams_cannot_be_told_apart() -> None:
+    _, [refusal] = take({"batch": [track(context={"cookieless": True})]}, transport="udp")
+    assert (refusal.code, refusal.field) == (errors.COOKIELESS_OFF, "batch[0].context.cookieless")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"userId": "cookieless-x"}, "userId"),
+        ({"anonymousId": "cookieless-"}, "anonymousId"),
+        ({"type": "identify", "userId": "cookieless-x"}, "userId"),
+        ({"type": "alias", "userId": "u", "previousId": "cookieless-x"}, "previousId"),
+        ({"type": "group", "groupId": "g", "userId": "cookieless-x"}, "userId"),
+    ],
+)
+def test_ids_of_the_day_are_no_clients_to_send(fields: dict[str, Any], field: str) -> None:
+    batch, [refusal] = take({"batch": [track(**fields), track(anonymousId="a-cookieless-x")]})
+    assert (refusal.code, refusal.field, batch.length) == (errors.INVALID_ID, f"batch[0].{field}", 1)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from pugd.dialects.dialect import Asked, Dialect, Reply
-from pugd.dialects.message import Decoded, Where, read
+from pugd.dialects.message import Decoded, Visitor, Where, read
 from pugd.enrich import clock
 from pugd.errors import status_of
 from pugd.model import PARTS, Ack, Batch, Call, EventRow, Refusal
@@ -49,8 +49,19 @@ class Understood(Struct):
         return json.loads(self.reply.body)
 
 
+def visitor(*said: object) -> str:
+    """Stands for whoever knows the day's salt: an id that says what it is made of."""
+    return f"cookieless-{said}"
+
+
 def understood(
-    dialect: Dialect, body: Any, asked: Asked, *, secret: bool = False, where: Where | None = None
+    dialect: Dialect,
+    body: Any,
+    asked: Asked,
+    *,
+    secret: bool = False,
+    where: Where | None = None,
+    visitor: Visitor | None = visitor,
 ) -> Understood:
     """Take a body the whole way through a dialect. `body`: bytes, or what JSON is made of."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -73,6 +84,7 @@ def understood(
         clock=clock,
         mint=lambda: f"minted-{next(numbers)}",
         where=where,
+        visitor=visitor,
     )
     lengths = (len(batch.event_keys) // 4, len(batch.ids) // 3, len(batch.parts) // PARTS)
     assert lengths == (batch.length,) * 3, "the lists of a batch go together"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from live.browser import PATH as BROWSER
 from live.browser import Browser, browser
-from live.daemon import WRITE_KEY, Answer, Daemon, http_request, root
+from live.daemon import READ_KEY, WRITE_KEY, Answer, Daemon, http_request, root
 from live.test_console import new_login_link
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs chromium")
@@ -473,6 +473,31 @@ def test_cookieless_keeps_nothing_and_sends_no_id(site: Site, road: Road, window
     window.run("pugd.track('last'); location.href = '/without'")
     wait(lambda: [event["event"] for body in road.bodies for event in body["batch"]] == ["last"])
     assert kept(window) == []
+
+
+def test_cookieless_visitors_are_counted_and_are_nobody(daemon: Daemon, site: Site, window: Browser) -> None:
+    def seen(**more: Any) -> tuple[int, int, int]:
+        """Events, visitors, events that were left out."""
+        asked = {"series": [{"event": "cookieless_seen", "measure": "people"}], "interval": None, "last": "2 d", **more}
+        headers = {"Authorization": f"Bearer {READ_KEY}", "Content-Type": "application/json"}
+        answer = http_request(daemon.console, "POST", "/v1/ask/trend", json.dumps(asked).encode(), headers).json()
+        total = answer["series"][0]["total"]
+        return total["events"], total["people"], answer["left_out"]["cookieless"]
+
+    people, left_out = daemon.read("/v1/people?limit=1")["count"], seen()[2]
+    site.tag["/cookieless-here"] = 'data-consent="cookieless"'
+    window.open(f"{site.address}/cookieless-here")
+    window.run("pugd.track('cookieless_seen'); pugd.identify('snip-nobody'); pugd.track('cookieless_seen')")
+    wait(lambda: sent(window))
+    assert no_errors(window)
+    assert (kept(window), window.run("document.cookie")) == ([], "")
+    # Page view included.
+    assert seen() == (0, 0, left_out + 3)
+    events, visitors, rest = seen(include_cookieless=True)
+    assert (events, rest) == (2, 0)
+    assert visitors in (1, 2), "as many as days: midnight may have been between"
+    assert daemon.read("/v1/people?limit=1")["count"] == people
+    assert {path.stat().st_mode & 0o777 for path in (daemon.data / "salts").iterdir()} == {0o600}
 
 
 def test_sessions_end_when_idle_and_after_a_day(daemon: Daemon, site: Site, window: Browser) -> None:
