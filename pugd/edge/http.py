@@ -425,7 +425,7 @@ class Edge:
                 at = stop
                 connection.read_deadline = math.inf
                 head, length = parsed
-                if head.chunked or length > end - at:
+                if head.chunked or length > end - at or length > bounds.body_bytes_max:
                     wrong = self._begin_body(connection, head, length, at == end)
                     if wrong is not None:
                         self._refuse(connection, wrong, head)

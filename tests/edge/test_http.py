@@ -105,6 +105,17 @@ async def test_a_body_over_the_bound_is_refused_before_it_comes() -> None:
         assert b'"code":"too_large"' in body
 
 
+async def test_a_body_over_the_bound_is_refused_although_it_is_there_already() -> None:
+    async with running(Bounds(body_bytes_max=1000)) as at_work:
+        client = await at_work.connect()
+        post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+        await client.send(post % (1000, b" " * 1000))
+        assert (await client.answer())[0] == 200
+        await client.send(post % (1001, b" " * 1001))
+        status, headers, _ = await client.answer()
+        assert (status, headers["connection"]) == (413, "close")
+
+
 async def test_http_1_0_closes_unless_asked_to_keep_alive_and_takes_no_chunks() -> None:
     old = POST.replace(b"HTTP/1.1", b"HTTP/1.0")
     async with running() as at_work:
