@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from live.faulty_proxy import Handler, Proxy
 
 _QUESTIONS = ("/flags", "/decide")
@@ -15,6 +17,8 @@ class Network(Proxy):
     def __init__(self, port: int, *faults: str) -> None:
         super().__init__(port, seed=0, odds=0.0)
         self.left = list(faults)
+        self.statuses: Counter[int] = Counter()
+        """What the collector answered to POSTs, whatever became of it on the way."""
 
         class Bound(_Handler):
             proxy = self
@@ -40,6 +44,13 @@ class Network(Proxy):
 
 class _Handler(Handler):
     own = ("transfer-encoding", "content-length")
+
+    def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        answered = super().forward(body)
+        if self.command == "POST" and isinstance(self.proxy, Network):
+            with self.proxy.lock:
+                self.proxy.statuses[answered[0]] += 1
+        return answered
 
     def do_GET(self) -> None:
         """Questions are answered."""
