@@ -1,12 +1,14 @@
 """What an event of Pug's costs to read, from protobuf to a message, by part, beside a bare msgspec decode of the same
-events as JSON into Python objects, in one run. Events as browsers send them: twelve properties of the SDK's, three of
-the page's own. `python bench/bench_protobuf.py`"""
+events as JSON into Python objects, in one run; and what it costs to finished rows, enriched, on the short way (C) and
+on the long one, whose contexts are known. Events as browsers send them: twelve properties of the SDK's, three of the
+page's own. `python bench/bench_protobuf.py`"""
 
 from __future__ import annotations
 
 import sys
 import time
 import uuid
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +21,15 @@ from dialects import wire  # noqa: E402
 
 from pugd.dialects import protobuf, pug, salvage  # noqa: E402
 from pugd.dialects.dialect import Asked  # noqa: E402
+from pugd.dialects.message import Decoded, read  # noqa: E402
+from pugd.dialects.plain import Plain  # noqa: E402
+from pugd.enrich import clock  # noqa: E402
+from pugd.enrich.event import enriched  # noqa: E402
+from pugd.model import Batch  # noqa: E402
 
 AT = 1_790_000_000
+NOW = AT * 1000
+AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 ROUNDS = 7
 ASKED = Asked(pug.BATCH, content_type=pug.PROTO)
 
@@ -57,13 +66,50 @@ def cost(work: Callable[[], object], count: int) -> float:
     return best
 
 
+def short(body: bytes, count: int) -> Callable[[], object]:
+    """To rows, on the short way."""
+    plain = Plain(enriched, pug.FORMS)
+    actors = array("Q", range(1, count + 1))
+    plain.add(pug.FORMS[0], body, NOW, user_agent=AGENT)  # which learns some of many contexts
+
+    def turn() -> bytes:
+        plain.reset()
+        assert plain.add(pug.FORMS[0], body, NOW, user_agent=AGENT) == count, "it is plain"
+        plain.own(count, 1)
+        return plain.rows(actors, [], [])
+
+    return turn
+
+
+def long(body: bytes) -> Callable[[], object]:
+    """To rows, on the long way."""
+    pack = msgspec.msgpack.Encoder().encode
+
+    def turn() -> bytes:
+        batch, decoded = Batch(), pug.decode(body, ASKED)
+        assert isinstance(decoded, Decoded)
+        refused = read(
+            decoded, batch, project=1, secret=False, received_at=NOW, transport="http", clock=clock,
+            mint=lambda: "x", enrich=enriched, user_agent=AGENT,
+        )  # fmt: skip
+        assert not refused
+        return pack(batch.parts)
+
+    return turn
+
+
 def main() -> None:
-    print("events pages   bytes  msgspec  decode  ratio   of that: C  stored?  structs   µs an event")
+    print(
+        "                                  to rows:                         to messages:\n"
+        "events pages   bytes  msgspec   short  ratio    long  ratio   decode  ratio   of that: C  stored?  structs   "
+        "µs an event"
+    )
     for count, pages in ((1, 1), (10, 1), (100, 10), (1000, 1000)):
         body = events(count, pages)
         text = protobuf.events(body)
         assert isinstance(text, bytes)
         bare = cost(lambda text=text: msgspec.json.decode(text), count)
+        rows = (cost(short(body, count), count), cost(long(body), count))
         whole = cost(lambda body=body: pug.decode(body, ASKED), count)
         parts = (
             cost(lambda body=body: protobuf.events(body), count),
@@ -71,7 +117,9 @@ def main() -> None:
             cost(lambda text=text: pug._events.decode(text), count),
         )
         print(
-            f"{count:6} {pages:5} {len(body) / count:7.0f} {bare:8.2f} {whole:7.2f} {whole / bare:6.2f}   "
+            f"{count:6} {pages:5} {len(body) / count:7.0f} {bare:8.2f} "
+            + "".join(f"{one:7.2f} {one / bare:6.2f} " for one in (*rows, whole))
+            + "  "
             + " ".join(f"{part:9.2f}" for part in parts)
         )
 

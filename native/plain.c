@@ -569,7 +569,7 @@ struct reading {
     struct piece event, name, id, id_else, user, anonymous, distinct, distinct_else, same;
     int64_t time, time_else, age; /* ms; -1: none */
     uint64_t met;                 /* a bit for each role */
-    int known, had;
+    int known, had, has_url;
     int call;
 };
 
@@ -769,6 +769,10 @@ static int take_role(struct pugd_plain *p, struct body *b, struct reading *r, st
     case PUGD_PLAIN_EMPTY:
         if (take_value(t, &value, &length)) return -1;
         return is_null(value, length) || (length == 2 && memcmp(value, "{}", 2) == 0) ? 0 : -1;
+    case PUGD_PLAIN_FALSE:
+        if (take_value(t, &value, &length)) return -1;
+        return is_null(value, length) || (length == 5 && memcmp(value, "false", 5) == 0) ? 0 : -1;
+    case PUGD_PLAIN_URL: r->has_url = next(t) == '"'; return take_value(t, &value, &length);
     case PUGD_PLAIN_NULL: return take_value(t, &value, &length) || !is_null(value, length) ? -1 : 0;
     default: return -1; /* PUGD_PLAIN_ODD */
     }
@@ -799,11 +803,16 @@ static int take_members(struct pugd_plain *p, struct body *b, struct reading *r,
     }
 }
 
+static int begins(struct piece id, const char *with)
+{
+    size_t n = strlen(with);
+    return id.length >= n && memcmp(id.at, with, n) == 0;
+}
+
 static struct piece bare(struct piece id)
 {
-    static const char device[] = "$device:";
-    const uint32_t n = sizeof device - 1;
-    return id.length >= n && memcmp(id.at, device, n) == 0 ? (struct piece){id.at + n, id.length - n} : id;
+    const uint32_t n = 8;
+    return begins(id, "$device:") ? (struct piece){id.at + n, id.length - n} : id;
 }
 
 /* Is it no id of a client's: one that we give, or what stands for none? */
@@ -834,6 +843,8 @@ static void decide_who(const struct form *f, struct reading *r)
             anonymous = is_user ? (struct piece){NULL, 0} : distinct;
         }
     }
+    if (f->flags & PUGD_PLAIN_MARKED_ID)
+        *(begins(r->distinct, "anon-") ? &anonymous : &user) = r->distinct;
     r->e.user = user.at;
     r->e.user_length = user.length;
     r->e.anonymous = anonymous.at;
@@ -850,7 +861,7 @@ static int finish(struct pugd_plain *p, struct body *b, struct reading *r)
     int call = b->call ? b->call : r->call;
     if (f->flags & PUGD_PLAIN_BY_NAME) {
         call = name.length ? role_of(f, PUGD_PLAIN_NAMES_LEVEL, name.at, name.length) : 0;
-        if (!call) call = PUGD_PLAIN_TRACK;
+        if (!call || (call == PUGD_PLAIN_PAGE && f->flags & PUGD_PLAIN_PAGE_HAS_URL && !r->has_url)) call = PUGD_PLAIN_TRACK;
     } else if (call == PUGD_PLAIN_PAGE || call == PUGD_PLAIN_SCREEN) {
         name = r->name.length ? r->name : views[call - PUGD_PLAIN_PAGE];
     }

@@ -15,7 +15,8 @@
  *   USER, ANONYMOUS    ids of up to 128 bytes, not both empty; of a form that is DEVICE_ID: the user's and the device's;
  *                      none that is reserved: `cookieless-…`, or `$posthog_cookieless`
  *   DISTINCT, …_ELSE   ONE_ID: whoever it was, a user where KNOWN is true or SAME is the same. DEVICE_ID: a user where it
- *                      is not the device, unless HAD is true; see dialects/mixpanel.py
+ *                      is not the device, unless HAD is true; see dialects/mixpanel.py. MARKED_ID: a user where it does
+ *                      not begin with `anon-`
  *   TIME, TIME_ELSE    null, or YYYY-MM-DDTHH:MM:SS.mmm (or .mmmmmm) with Z or +00:00; where the form has NUMBERS, also one
  *                      of seconds or milliseconds; after 1970, at most 24 h ahead
  *   AGE                milliseconds before receipt, where there is no time
@@ -26,7 +27,8 @@
  *                      keys are its own to name
  *   CONTEXT            null, or an object; where the form is TOGETHER, instead, an object put together of all members
  *                      whose role is marked SAYS. 4096 bytes at most
- *   TYPE, CHANNEL      one of their level; LIST  the events; TEXT  any string; EMPTY  null or {}; NULL  null; ODD  nothing
+ *   TYPE, CHANNEL      one of their level; LIST  the events; TEXT  any string; EMPTY  null or {}; NULL  null; FALSE
+ *                      null or false; URL  anything, a page's where it is a string; ODD  nothing
  *
  * Everything else is not plain and goes the long way (its dialect's module), which says what a plain body means too: the
  * rows of both are the same bytes, and tests hold them together. What a context says, together with a browser's own user
@@ -85,6 +87,8 @@ enum pugd_plain_role {
     PUGD_PLAIN_EMPTY,
     PUGD_PLAIN_NULL,
     PUGD_PLAIN_ODD,
+    PUGD_PLAIN_FALSE,
+    PUGD_PLAIN_URL,
     PUGD_PLAIN_NONE, /* passed over, as what the form does not name */
 };
 #define PUGD_PLAIN_ROLE 0x3f
@@ -101,6 +105,8 @@ enum pugd_plain_flag {
     PUGD_PLAIN_ONE_ID = 64,
     PUGD_PLAIN_DEVICE_ID = 128,
     PUGD_PLAIN_CUT = 256, /* "token" among the properties is left out of them */
+    PUGD_PLAIN_MARKED_ID = 512,
+    PUGD_PLAIN_PAGE_HAS_URL = 1024, /* what is called a page and has no URL is a track */
 };
 
 #define PUGD_PLAIN_SKEW_DEAD_BAND_MS 60000 /* enrich/clock.py */

@@ -32,8 +32,9 @@ _PLAIN: Final[Mapping[Dialect, Callable[[Asked, int], tuple[Form, int] | None]]]
     posthog: posthog.plain,
     amplitude: amplitude.plain,
     mixpanel: mixpanel.plain,
+    pug: pug.plain,
 }
-PLAIN_FORMS: Final = (*segment.FORMS, *posthog.FORMS, *amplitude.FORMS, *mixpanel.FORMS)
+PLAIN_FORMS: Final = (*segment.FORMS, *posthog.FORMS, *amplitude.FORMS, *mixpanel.FORMS, *pug.FORMS)
 """All there are."""
 
 

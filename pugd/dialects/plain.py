@@ -90,6 +90,8 @@ class Role:
     EMPTY: Final[int] = lib.PUGD_PLAIN_EMPTY
     NULL: Final[int] = lib.PUGD_PLAIN_NULL
     ODD: Final[int] = lib.PUGD_PLAIN_ODD
+    FALSE: Final[int] = lib.PUGD_PLAIN_FALSE
+    URL: Final[int] = lib.PUGD_PLAIN_URL
     NONE: Final[int] = lib.PUGD_PLAIN_NONE
     SAYS: Final[int] = lib.PUGD_PLAIN_SAYS
     """A part of the context, and nothing else; with `|` beside a role, that too."""
@@ -107,6 +109,8 @@ class Flag:
     ONE_ID: Final[int] = lib.PUGD_PLAIN_ONE_ID
     DEVICE_ID: Final[int] = lib.PUGD_PLAIN_DEVICE_ID
     CUT: Final[int] = lib.PUGD_PLAIN_CUT
+    MARKED_ID: Final[int] = lib.PUGD_PLAIN_MARKED_ID
+    PAGE_HAS_URL: Final[int] = lib.PUGD_PLAIN_PAGE_HAS_URL
 
 
 class Form(Struct, frozen=True, eq=False):
@@ -123,6 +127,8 @@ class Form(Struct, frozen=True, eq=False):
     """Shape, events, bytes and time of a body → what its answer is made of, as `decode` gives it once it is read."""
     marker: bytes = b""
     """What the context says depends on whether this stands in the properties: it must stand in what is SAID too."""
+    opened: Callable[[bytes], bytes | None] | None = None
+    """Where a body is no JSON: what makes it so. None: it is not plain."""
 
 
 def named(struct: type[Struct], roles: Mapping[int, Sequence[str]]) -> dict[str, int]:
@@ -190,6 +196,11 @@ class Plain:
         """
         if len(body) > BODY_BYTES_MAX or len(user_agent) > AGENT_LENGTH_MAX:
             return 0
+        if form.opened is not None:
+            text = form.opened(body)
+            if text is None or len(text) > BODY_BYTES_MAX:
+                return 0
+            body = text
         agent = user_agent.encode("utf-8", "surrogatepass") if user_agent else b""
         count = int(
             lib.pugd_plain_add(

@@ -28,6 +28,7 @@ from pugd import errors
 from pugd.dialects import protobuf, salvage, slices
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Message
+from pugd.dialects.plain import PAGE, SCREEN, WALKED, Flag, Form, Level, Role, named
 from pugd.model import COOKIELESS, Ack, Refusal
 
 BATCH: Final = "batch"
@@ -367,7 +368,7 @@ def _understood(events: list[Event], indexes: list[int] | None = None, refused: 
         message.timestamp = event.occur_time
         message.properties = properties
         message.context = Raw(_context(event.session_id, said, event.cookieless))
-        message.channel = _CHANNELS.get(said.platform) if type(said.platform) is str else None
+        message.channel = _channel(said)
         messages.append(message)
         places.append(number if indexes is None else indexes[number])
     return decoded
@@ -440,6 +441,58 @@ def _path(url: str) -> str:
     if not scheme:
         return url.partition("?")[0].partition("#")[0]
     return "/" + rest.partition("?")[0].partition("#")[0].partition("/")[2]
+
+
+def _channel(said: _Known) -> str | None:
+    return _CHANNELS.get(said.platform) if type(said.platform) is str else None
+
+
+# ---- the short way
+
+
+def _opened(body: bytes) -> bytes | None:
+    text = None if body[:1] != b"\n" and body.lstrip()[:1] == b"{" else protobuf.events(body)
+    return text if isinstance(text, bytes) else None
+
+
+def _about(text: bytes, channel: str | None) -> tuple[Raw, str | None]:
+    said = _known.decode(text)
+    return Raw(_context(_event.decode(text).session_id, said, False)), _channel(said)
+
+
+_event = msgspec.json.Decoder(Event)
+_PLAIN: Final = Form(
+    kind=4,
+    flags=(
+        Flag.BY_NAME | Flag.BARE_LIST | Flag.WALKED | Flag.TOGETHER | Flag.MARKED_ID | Flag.PAGE_HAS_URL
+    ),
+    members={
+        Level.EVENT: named(Event, {
+            Role.ID: ["event_id"], Role.DISTINCT: ["distinct_id"], Role.EVENT: ["kind"], Role.TIME: ["occur_time"],
+            Role.SAYS: ["session_id"], Role.FALSE: ["cookieless"], Role.PROPERTIES: ["properties"],
+        }),
+        Level.PROPERTIES: named(_Known, {
+            Role.URL | Role.SAYS: ["$url"],
+            Role.SAYS: [
+                field.encode_name for field in msgspec.structs.fields(_Known) if field.encode_name != "$url"
+            ],
+        }) | WALKED,
+        Level.NAMES: {"page_view": PAGE, "screen_view": SCREEN},
+    },
+    about=_about,
+    told=lambda shape, count, length, received_at: Decoded(
+        [], place="events", words=_EVENT_WORDS, received_at=received_at
+    ),
+    opened=_opened,
+)  # fmt: skip
+FORMS: Final = (_PLAIN,)
+
+
+def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
+    """As what a body may be plain, and the call that its path names; None: it is not. One in JSON never is."""
+    if asked.call != BATCH or (asked.content_type and asked.content_type != PROTO):
+        return None
+    return _PLAIN, 0
 
 
 # ---- identify

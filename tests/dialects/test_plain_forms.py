@@ -8,9 +8,10 @@ import random
 from typing import Any
 
 import pytest
+from dialects import wire
 from dialects.test_plain import AGENT, AGENTS, AT, NOW, agree
 
-from pugd.dialects import amplitude, mixpanel, posthog
+from pugd.dialects import amplitude, mixpanel, posthog, pug
 from pugd.dialects.dialect import Asked, Dialect
 from pugd.dialects.known import as_plain
 
@@ -184,6 +185,76 @@ def test_not_amplitude(fields: dict[str, object]) -> None:
     assert not is_plain(amplitude, {"api_key": "k", "events": [amplitude_event(), amplitude_event(**fields)]})
     for wrong in ({"events": []}, {"events": None}, [amplitude_event()], amplitude_event()):
         assert not is_plain(amplitude, wrong)
+
+
+PUG = Asked("batch", content_type=pug.PROTO)
+AUTO: dict[str, object] = {
+    "$url": "https://shop.example/p?utm_source=x", "$platform": "web", "$os": "Linux", "$screenWidth": "1920",
+    "$locale": "en",
+}  # fmt: skip
+
+
+def pug_event(
+    id: str = "i",
+    who: str = "anon-1",
+    kind: str = "e",
+    when: bytes | None = wire.when(NOW // 1000 - 5, 123_456_789),
+    session: str | None = "s",
+    auto: dict[str, object] | None = None,
+    own: dict[str, object] | None = None,
+    cookieless: bool | None = None,
+) -> bytes:
+    more = b"" if cookieless is None else wire.integer(8, cookieless)
+    return wire.event(id, who, kind, when, session, auto or {}, own or {}, more)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [pug_event(), pug_event(who="u-1", kind="page_view", auto=AUTO)],
+        [pug_event(kind="page_view"), pug_event(kind="page_view", own={"$url": 5}), pug_event(kind="screen_view")],
+        [pug_event(when=None, session=None), pug_event(own={"a": 1, "b": "x", "c": True, "zip": 1.5})],
+        [pug_event(cookieless=False, auto={"$platform": "ios", "$lib": "pug", "$appName": "A"}, own={"$device": "d"})],
+    ],
+)
+def test_pug(events: list[bytes]) -> None:
+    for agent in (AGENT, "", AGENT):
+        assert agree(pug, PUG, wire.batch(*events), agent)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pug_event(id=""), pug_event(who=""), pug_event(who="cookieless-1"), pug_event(kind=""),
+        pug_event(cookieless=True), pug_event(auto={"$ip": "1"}), pug_event(auto=AUTO, own={"$url": "x"}),
+        pug_event(when=wire.when(NOW // 1000 + 90_000)), pug_event(kind='a"b'), b"\xff",
+    ],
+)  # fmt: skip
+def test_not_pug(odd: bytes) -> None:
+    assert not agree(pug, PUG, wire.batch(pug_event(), odd))
+    for wrong in (b"", b"{}", b" {}", b"\n{", b"\xff", wire.batch()):
+        assert not agree(pug, PUG, wrong)
+    assert not agree(pug, Asked("identify"), wire.batch(pug_event()))
+    assert not agree(pug, Asked("batch", content_type=pug.JSON), wire.batch(pug_event()))
+
+
+def test_whatever_is_plain_says_the_same_in_protobuf() -> None:
+    choose = random.Random(8)
+    values = ["x", "", 5, 1.5, True, None, "anon-1"]
+    names = ["$url", "$platform", "$os", "a", "zip", "ip", "$set", "$referrer", "$pathname"]
+    plain = 0
+    for _ in range(CASES):
+        some = [{choose.choice(names): choose.choice(values) for _ in range(choose.randrange(3))} for _ in range(2)]
+        kind = choose.choice(["e", "e", "page_view", "screen_view", "a\nb"])
+        who = choose.choice(["anon-1", "u", "anon-", "cookieless-x", ""]) if choose.random() < 0.4 else "u"
+        one = pug_event(
+            "i", who, kind, choose.choice([None, wire.when(NOW // 1000)]), None, *some, choose.choice([None, False])
+        )
+        body = bytearray(wire.batch(pug_event(), one))
+        if choose.random() < 0.3:
+            body[choose.randrange(len(body))] = choose.randrange(256)
+        plain += agree(pug, PUG, bytes(body), choose.choice(AGENTS))
+    assert CASES / 20 < plain < CASES * 0.95
 
 
 ODD = ["d", "x", "$device:d", "", "k", None, AT, NOW - 5, 5, 1.5, True, "web", {}, {"[Amplitude] Page URL": "x"}, [1],

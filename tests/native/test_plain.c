@@ -39,7 +39,7 @@ static const char *const MESSAGES[3][6] = {
     },
     {
         "{\"event\":\"x\",\"uuid\":\"i\",\"properties\":{\"distinct_id\":\"a\",\"$lib\":\"web\",\"$known\":true,\"p\":[{}]}}",
-        "{\"event\":\"$view\",\"distinct_id\":\"a\",\"properties\":{\"$id\":\"j\",\"$same\":\"a\",\"token\":\"k\"},\"offset\":15}",
+        "{\"event\":\"$page\",\"no\":false,\"distinct_id\":\"a\",\"properties\":{\"$url\":\"/\",\"$id\":\"j\",\"$same\":\"a\",\"token\":\"k\"},\"offset\":15}",
         "{ \"event\" : \"y\", \"distinct_id\":\"a\",\"uuid\":\"i\",\"timestamp\":1790000000.25,\"offset\":null }",
         "{\"event\":\"x\",\"uuid\":\"i\",\"distinct_id\":\"b\",\"properties\":{\"$os\":{\"a\":[1,\"MARK\"]},\"MARK\":1,\"$lib\":\"x\"}}",
         "{\"event\":\"x\",\"uuid\":\"i\",\"distinct_id\":\"b\",\"properties\":{\"$lib\":\"%u\"}}",
@@ -105,6 +105,7 @@ static struct pugd_plain *make(uint64_t seed)
                                          {"page", PUGD_PLAIN_TYPES_LEVEL, PUGD_PLAIN_PAGE},
                                          {"web", PUGD_PLAIN_CHANNELS_LEVEL, 1},
                                          {"$view", PUGD_PLAIN_NAMES_LEVEL, PUGD_PLAIN_SCREEN},
+                                         {"$page", PUGD_PLAIN_NAMES_LEVEL, PUGD_PLAIN_PAGE},
                                          {"$set", PUGD_PLAIN_NAMES_LEVEL, PUGD_PLAIN_OTHER},
                                          {0}};
     static const struct entry around[] = {{"batch", A, PUGD_PLAIN_LIST}, {"sentAt", A, PUGD_PLAIN_SENT},
@@ -118,7 +119,8 @@ static struct pugd_plain *make(uint64_t seed)
          {"distinct_id", E, PUGD_PLAIN_DISTINCT}, {"distinct_id", P, PUGD_PLAIN_DISTINCT_ELSE},
          {"timestamp", E, PUGD_PLAIN_TIME}, {"offset", E, PUGD_PLAIN_AGE}, {"properties", E, PUGD_PLAIN_PROPERTIES},
          {"$known", P, PUGD_PLAIN_KNOWN}, {"$same", P, PUGD_PLAIN_SAME}, {"token", P, PUGD_PLAIN_KEY},
-         {"$lib", P, PUGD_PLAIN_NONE | SAYS}, {"$os", P, PUGD_PLAIN_NONE | SAYS}, {"MARK", P, PUGD_PLAIN_NONE | SAYS}, {0}},
+         {"$lib", P, PUGD_PLAIN_NONE | SAYS}, {"$os", P, PUGD_PLAIN_NONE | SAYS}, {"no", E, PUGD_PLAIN_FALSE},
+         {"$url", P, PUGD_PLAIN_URL | SAYS}, {"MARK", P, PUGD_PLAIN_NONE | SAYS}, {0}},
         {{"event", E, PUGD_PLAIN_EVENT}, {"$id", P, PUGD_PLAIN_ID}, {"distinct_id", P, PUGD_PLAIN_DISTINCT},
          {"$device_id", P, PUGD_PLAIN_ANONYMOUS | SAYS}, {"$user_id", P, PUGD_PLAIN_USER}, {"$had", P, PUGD_PLAIN_HAD},
          {"time", P, PUGD_PLAIN_TIME}, {"token", P, PUGD_PLAIN_TOKEN}, {"properties", E, PUGD_PLAIN_PROPERTIES},
@@ -127,7 +129,7 @@ static struct pugd_plain *make(uint64_t seed)
     static const uint32_t flags[3] = {
         PUGD_PLAIN_OPERATIONS,
         PUGD_PLAIN_BY_NAME | PUGD_PLAIN_BARE_LIST | PUGD_PLAIN_WALKED | PUGD_PLAIN_TOGETHER | PUGD_PLAIN_NUMBERS |
-            PUGD_PLAIN_ONE_ID,
+            PUGD_PLAIN_ONE_ID | PUGD_PLAIN_PAGE_HAS_URL,
         PUGD_PLAIN_BY_NAME | PUGD_PLAIN_BARE_LIST | PUGD_PLAIN_WALKED | PUGD_PLAIN_TOGETHER | PUGD_PLAIN_NUMBERS |
             PUGD_PLAIN_DEVICE_ID | PUGD_PLAIN_CUT,
     };
