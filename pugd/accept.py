@@ -476,31 +476,48 @@ class Accept:
 
     def _read_datagrams(self, lines: bytes, offsets: Sequence[int], batch: Batch, received_at: int) -> None:
         parts = signature.parts(lines, offsets) if self._keys.signs else [signature.Part(lines)]
-        for part in parts:
+        at = 0
+        while at < len(parts):
+            signed_by, proven, end = self._signed_run(parts, at, received_at)
             before = batch.length
             try:
-                self._read_part(part, batch, received_at)
+                if signed_by is None:
+                    self._read_lines(datagram.decode(parts[at].lines), batch, received_at)
+                elif proven:
+                    self._read_lines(datagram.decode_signed(proven), batch, received_at, signed_by)
             except Exception:
-                log.exception("reading %d bytes of datagrams failed", len(part.lines))
+                log.exception("reading %d bytes of datagrams failed", sum(len(part.lines) for part in parts[at:end]))
                 batch.cut(before)
-                self._datagrams_refused += 1
-                self._refused[errors.INTERNAL] += 1
+                self._datagrams_refused += end - at
+                self._refused[errors.INTERNAL] += end - at
+            at = end
 
-    def _read_part(self, part: signature.Part, batch: Batch, received_at: int) -> None:
-        """Read datagrams that are unsigned or of keys that need none, or one that is signed."""
-        signed = part.signed
-        key = self._keys.open(signed.write_key) if signed is not None else None
-        if signed is None or not isinstance(key, WriteKey) or not key.signing:
-            self._read_lines(datagram.decode(part.lines), batch, received_at)
-            return
-        proof = signature.proven(signed, key.signing, received_at)
-        if isinstance(proof, Refusal):
-            self._datagrams_refused += 1
-            self._note_datagram(proof, key, received_at)
-            return
-        found = datagram.decode(signed.lines)
-        datagram.name(found, proof)
-        self._read_lines(found, batch, received_at, signed.write_key)
+    def _signed_run(
+        self, parts: Sequence[signature.Part], begin: int, received_at: int
+    ) -> tuple[str | None, list[tuple[bytes, str]], int]:
+        """Of the parts from `begin` on, those that are signed datagrams of one key that signs, to be read together.
+
+        returns  that write key; what was signed, and the signature, of those that are proven; where another part
+                 begins. None, nothing and the next part where the first is none
+        """
+        key_text: str | None = None
+        proven: list[tuple[bytes, str]] = []
+        for at in range(begin, len(parts)):
+            signed = parts[at].signed
+            if signed is None or (key_text is not None and signed.write_key != key_text):
+                return key_text, proven, max(at, begin + 1)
+            if key_text is None:
+                key = self._keys.open(signed.write_key)
+                if not isinstance(key, WriteKey) or not key.signing:
+                    return None, [], begin + 1
+                key_text = signed.write_key
+            proof = signature.proven(signed, key.signing, received_at)
+            if isinstance(proof, Refusal):
+                self._datagrams_refused += 1
+                self._note_datagram(proof, key, received_at)
+            else:
+                proven.append((signed.lines, proof))
+        return key_text, proven, len(parts)
 
     def _read_lines(
         self, found: list[Decoded | Refusal], batch: Batch, received_at: int, signed_by: str | None = None

@@ -42,15 +42,27 @@ def decode(lines: bytes) -> list[Decoded | Refusal]:
     return [_line(line) for line in lines.split(b"\n") if line.strip()]
 
 
-def name(found: list[Decoded | Refusal], by: str) -> None:
-    """Give each event without a `messageId` one that the same datagram, sent again, has too. `by`: its signature"""
-    number = 0
-    for decoded in found:
-        if isinstance(decoded, Decoded):
-            for message in decoded.messages:
-                if not message.messageId:
-                    message.messageId = f"{by[:32]}-{number}"
-                number += 1
+def decode_signed(datagrams: list[tuple[bytes, str]]) -> list[Decoded | Refusal]:
+    """Read what was signed, each with its signature, together: a quarter of the cost of one by one.
+
+    An event without a `messageId` gets one of the signature and of its number, so that the same datagram, sent again,
+    has it too.
+    """
+    texts = [signed.strip() for signed, _ in datagrams]
+    found = decode(b"\n".join(texts))
+    messages = [message for one in found if isinstance(one, Decoded) for message in one.messages]
+    counts = [text.count(b"\n") + 1 for text in texts] if len(texts) > 1 else [len(messages)]
+    if len(messages) != sum(counts):
+        # Some line is no event: only by itself does a datagram tell which of its events are which.
+        return [one for alone in datagrams for one in decode_signed([alone])]
+    begin = 0
+    for (_, signature), count in zip(datagrams, counts, strict=True):
+        for number in range(count):
+            message = messages[begin + number]
+            if not message.messageId:
+                message.messageId = f"{signature[:32]}-{number}"
+        begin += count
+    return found
 
 
 def _lengths(array: bytes) -> list[int]:

@@ -158,13 +158,31 @@ def test_parts_are_what_each_datagram_says_alone(datagrams: list[bytes]) -> None
             assert part.lines.partition(b"\n")[2] == part.signed.lines + b"\n" * (b"\n" in part.lines[:-1])
 
 
+def names(datagrams: list[tuple[bytes, str]]) -> list[str | None]:
+    """The event ids of what was read."""
+    found = datagram.decode_signed(datagrams)
+    return [message.messageId for one in found if isinstance(one, Decoded) for message in one.messages]
+
+
 def test_the_same_datagram_names_its_events_alike() -> None:
     lines = b"\n".join([b'{"writeKey":"k"}', b"words", b'{"writeKey":"b","messageId":"own"}', b'{"writeKey":"k"}'])
-    found = [datagram.decode(lines), datagram.decode(lines)]
-    for one in found:
-        datagram.name(one, "f" * 64)
-    names = [
-        [message.messageId for decoded in one if isinstance(decoded, Decoded) for message in decoded.messages]
-        for one in found
-    ]
-    assert names[0] == names[1] == ["f" * 32 + "-0", "own", "f" * 32 + "-2"]
+    expected = ["f" * 32 + "-0", "own", "f" * 32 + "-2"]
+    assert names([(lines, "f" * 64)]) == names([(lines, "f" * 64)]) == expected
+
+
+LINES = st.lists(
+    st.sampled_from([
+        b'{"writeKey":"k"}', b'{"writeKey":"k","messageId":"own"}', b'{"writeKey":"b"}', b"{}", b"{", b"", b" ", b"\r",
+        b"words", b'{"writeKey":"k"},{"writeKey":"k"}', b'{"writeKey":"k","properties":{"a":[', b"]}}",
+    ]),
+    max_size=3,
+).map(b"\n".join)  # fmt: skip
+
+
+@given(st.lists(LINES, min_size=1, max_size=4))
+def test_signed_datagrams_read_together_are_what_each_is_alone(datagrams: list[bytes]) -> None:
+    signed = [(lines, f"{number}" * 64) for number, lines in enumerate(datagrams)]
+    assert names(signed) == [name for one in signed for name in names([one])]
+    refused = [one for one in datagram.decode_signed(signed) if isinstance(one, Refusal)]
+    alone = [one for each in signed for one in datagram.decode_signed([each]) if isinstance(one, Refusal)]
+    assert refused == alone
