@@ -500,24 +500,21 @@ class Accept:
         returns  that write key; what was signed, and the signature, of those that are proven; where another part
                  begins. None, nothing and the next part where the first is none
         """
-        key_text: str | None = None
+        first = parts[begin].signed
+        key = self._keys.open(first.write_key) if first is not None else None
+        if first is None or not isinstance(key, WriteKey) or not key.signing:
+            return None, [], begin + 1
         proven: list[tuple[bytes, str]] = []
-        for at in range(begin, len(parts)):
-            signed = parts[at].signed
-            if signed is None or (key_text is not None and signed.write_key != key_text):
-                return key_text, proven, max(at, begin + 1)
-            if key_text is None:
-                key = self._keys.open(signed.write_key)
-                if not isinstance(key, WriteKey) or not key.signing:
-                    return None, [], begin + 1
-                key_text = signed.write_key
+        end = begin
+        while end < len(parts) and (signed := parts[end].signed) is not None and signed.write_key == first.write_key:
             proof = signature.proven(signed, key.signing, received_at)
             if isinstance(proof, Refusal):
                 self._datagrams_refused += 1
                 self._note_datagram(proof, key, received_at)
             else:
                 proven.append((signed.lines, proof))
-        return key_text, proven, len(parts)
+            end += 1
+        return first.write_key, proven, end
 
     def _read_lines(
         self, found: list[Decoded | Refusal], batch: Batch, received_at: int, signed_by: str | None = None
