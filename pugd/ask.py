@@ -17,6 +17,8 @@ Path = str | tuple[str, ...]
 """`address.city`, or `["address", "city"]` where a name has a dot in it."""
 
 DEPTH_MAX = 20
+DID_DEPTH_MAX = 4
+"""Of what was done by those who did something, and so on, through segments too: each reads all events once more."""
 CONDITIONS_MAX = 200
 VALUES_IN_MAX = 1_000
 """Values of an `in`, ids of a fixed list times ten."""

@@ -45,7 +45,7 @@ from pugd.query import flow, funnel, order, retention, sessions, times, trend
 from pugd.query.conditions import ALWAYS
 from pugd.query.person import located, locating, newest
 from pugd.query.reading import Reading, Told
-from pugd.query.sql import Sql, bound, plan, sql
+from pugd.query.sql import Sql, bound, joined, plan, sql
 from pugd.query.tokens import Cell, Writer, opened
 from pugd.query.values import Value, invalid, of_property, parts, span
 from pugd.question import (
@@ -180,6 +180,7 @@ class Everyone:
         """
         reading = await self._compiling(project, rule)
         reading.rule(name, rule, "rule")
+        await self._check_patterns(rule, "rule")
 
     async def check_question(self, project: Project, asked: ask.AnyAsked | ask.AskPeople) -> None:
         """Can this be asked? raises QuestionError that names the field, ControlError"""
@@ -201,6 +202,7 @@ class Everyone:
                 _check_series(asked)
                 for number in range(len(asked.series)):
                     _trend(asked, reading, number)
+        await self._check_patterns(asked)
 
     async def size(self, project: Project, rule: ask.Condition, *, stale: bool = False) -> Size:
         """How many people meet it now. raises QuestionError, ControlError, StoreUnavailableError, StoreError"""
@@ -304,14 +306,25 @@ class Everyone:
             days_max=self._answer.limits.days,
         )
 
-    async def _check_patterns(self, asked: object) -> None:
-        """ClickHouse reads a regular expression only where there is a text to match it with: so it is asked before."""
-        found = list(patterns(msgspec.to_builtins(asked)))
-        for field, pattern in found[: ask.CONDITIONS_MAX]:
-            try:
-                await self._answer.run(plan(sql("SELECT match('', $pattern)", pattern=bound("String", pattern))))
-            except BadPatternError as error:
-                raise BadPatternError(error.why, field) from None
+    async def _check_patterns(self, asked: object, path: str = "") -> None:
+        """ClickHouse reads a regular expression only where there is a text to match it with: so it is asked before.
+        `path`: where `asked` stands in what was sent."""
+        found = list(patterns(msgspec.to_builtins(asked), path))
+        found = found[: ask.CONDITIONS_MAX]
+
+        async def read(those: list[tuple[str, str]]) -> None:
+            tried = [sql("match('', $pattern)", pattern=bound("String", pattern)) for _, pattern in those]
+            await self._answer.run(plan(sql("SELECT $tried", tried=joined(", ", tried))))
+
+        try:
+            if found:
+                await read(found)
+        except BadPatternError:
+            for field, pattern in found:
+                try:
+                    await read([(field, pattern)])
+                except BadPatternError as error:
+                    raise BadPatternError(error.why, field) from None
 
     # -- each question -------------------------------------------------------------------------------------------------
 

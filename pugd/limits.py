@@ -19,6 +19,8 @@ from pugd.question import QuestionError
 _TIME = frozenset({159, 160})
 _MEMORY = frozenset({191, 241, 307})
 _ROWS = frozenset({158, 396})
+_SIZE = frozenset({167, 168, 306})
+_SYNTAX, _LONG = 62, "Max query size exceeded"
 _BAD_PATTERN = 427
 _ALL_QUESTIONS = "(total)"
 """What ClickHouse's words have in them where all questions together, or pugd itself, took the memory."""
@@ -84,6 +86,8 @@ def refusing(limits: Limits) -> Iterator[None]:
             ) from error
         if error.code in _ROWS:
             raise TooCostlyError(f"This reads more than {limits.rows} rows, which is all it may read.") from error
+        if error.code in _SIZE or (error.code == _SYNTAX and _LONG in str(error)):
+            raise TooCostlyError("This has more conditions, one within another, than ClickHouse reads.") from error
         if error.code == _BAD_PATTERN:
             raise BadPatternError(_why(str(error))) from error
         raise

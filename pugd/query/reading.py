@@ -97,6 +97,7 @@ class Reading:
         self.include_cookieless = include_cookieless
         self._within: list[str] = []
         """Segments that are being read, the outer first."""
+        self._did_depth = 0
         self._count = 0
         self.everywhere: Node = ALWAYS
         """Of every event that is read, but of those that a `did` within a condition is about."""
@@ -120,7 +121,9 @@ class Reading:
         """Which events. raises QuestionError"""
         return self._chosen(asked.event, asked.where, path)
 
-    def _chosen(self, event: str | tuple[str, ...] | None, where: ask.Condition | None, path: str) -> Node:
+    def _chosen(
+        self, event: str | tuple[str, ...] | None, where: ask.Condition | None, path: str, depth: int = 0
+    ) -> Node:
         found: list[Node] = []
         if event is not None:
             names = [event] if isinstance(event, str) else list(event)
@@ -128,7 +131,7 @@ class Reading:
                 raise invalid(f"{path}.event", f"must be one name, or 1 to {ask.VALUES_IN_MAX} of them")
             found.append(Row(sql("event IN $names", names=bound("Array(String)", names)), frozenset(names)))
         if where is not None:
-            found.append(self.condition(where, f"{path}.where"))
+            found.append(self.condition(where, f"{path}.where", depth))
         return found[0] if len(found) == 1 else All(found)
 
     def condition(self, asked: ask.Condition, path: str, depth: int = 0) -> Node:
@@ -304,9 +307,13 @@ class Reading:
         if count == 0:
             return ALWAYS
         since, until = self.moments(did.from_, did.to, did.last, at)
-        if did.where is not None:
-            self._count += 1
-        node = self._chosen(did.event, did.where, at)
+        if self._did_depth == ask.DID_DEPTH_MAX:
+            raise invalid(at, f"did within did, {ask.DID_DEPTH_MAX} deep at most")
+        self._did_depth += 1
+        try:
+            node = self._chosen(did.event, did.where, at, depth + 1)
+        finally:
+            self._did_depth -= 1
         if did.first and count > 1:
             raise invalid(f"{at}.first", "is of the first time alone: count must be 1, with >=")
         if did.first:

@@ -260,6 +260,70 @@ async def test_what_else_can_be_wrong(server: str) -> None:
             assert (found, answer["error"]["code"], answer["error"]["field"]) == (status, code, field), (path, answer)
 
 
+def nested(shape: str, times: int, leaf: object) -> object:
+    for _ in range(times):
+        leaf = {"did": {"where": leaf}} if shape == "did" else {shape: leaf if shape == "not" else [leaf]}
+    return leaf
+
+
+def matching(pattern: object, op: str = "matches") -> dict[str, object]:
+    return {"trait": "plan", "op": op, "value": pattern}
+
+
+HOSTILE_RULES = [
+    (matching("("), ".value"),
+    (matching("(?=a)", "not_matches"), ".value"),
+    (matching("a{1001}"), ".value"),
+    (matching("x" * 1_001), ".value"),
+    (matching(""), ".value"),
+    (matching(["a"]), ".value"),
+    ({"did": {"where": {"property": "p", "op": "matches", "value": "\\1"}}}, ".did.where.value"),
+    ({"all": [{"trait": "a"}, matching("a"), {"any": [{"not": matching("[z-a]")}]}]}, ".all[2].any[0].not.value"),
+    (nested("not", 21, PRO), ".not" * 21),
+    (nested("any", 200, PRO), ".any[0]" * 21),
+    (nested("did", 5, PRO), ".did.where" * 4 + ".did"),
+    (nested("did", 60, PRO), ".did.where" * 4 + ".did"),
+    ({"did": {"where": {"segment": "bought by buyers"}}},
+     ".did.where.segment(bought by buyers).did.where.segment(buyers).did.where.did.where.did"),
+    ({"all": [PRO] * 201}, ".all[199]"),
+    ({"trait": ["a"] * 11}, ".trait"),
+    ({"did": {"count": 2**31}}, ".did.count"),
+    ({"did": {"count": 10**30}}, ".did.count"),
+    ({}, ""),
+]  # fmt: skip
+
+
+async def test_hostile_rules_are_refused_when_they_are_saved_and_when_they_are_asked(server: str) -> None:
+    async with opened(server) as world:
+        await world.make("spare", PRO)
+        await world.make("buyers", nested("did", 3, PRO))
+        await world.make("bought by buyers", {"did": {"where": {"segment": "buyers"}}})
+        for rule, at in HOSTILE_RULES:
+            trend = {"series": [{}, {"where": rule}]}
+            for method, path, body, base in [
+                ("POST", "/v1/segments", {"name": "bad", "rule": rule}, "rule"),
+                ("PUT", "/v1/segments/spare", {"rule": rule}, "rule"),
+                ("POST", "/v1/segments/preview", {"rule": rule}, "rule"),
+                ("POST", "/v1/ask/people", {"where": rule}, "where"),
+                (
+                    "POST",
+                    "/v1/questions",
+                    {"name": "bad", "kind": "trend", "question": trend},
+                    "question.series[1].where",
+                ),
+            ]:
+                status, answer = await world.say(method, path, body)
+                assert status == 400, (path, rule, answer)
+                assert (answer["error"]["code"], answer["error"]["field"]) == ("invalid_field", base + at), (path, rule)
+        assert len((await world.good("GET", "/v1/segments"))["segments"]) == 3
+        deep = b'{"where":' + b'{"not":' * 5_000 + b"{}" + b"}" * 5_001
+        found = await world.client.post("/v1/ask/people", content=deep, headers={"Content-Type": "application/json"})
+        assert (found.status_code, found.json()["error"]["code"]) == (400, "invalid_json")
+        # As much as may be is answered.
+        for rule in [nested("not", 20, PRO), nested("did", 4, PRO), {"any": [matching(f"a{n}") for n in range(50)]}]:
+            await world.good("POST", "/v1/ask/people", {"where": rule})
+
+
 async def test_another_project_sees_nothing_of_it(server: str) -> None:
     async with opened(server) as world:
         await world.make("pro", PRO)
