@@ -169,7 +169,7 @@ def questions() -> dict[str, Callable[[bool], Plan]]:
         "people, the first page": lambda linked: people.plan_page(
             People(project=1), None if linked else bound("UInt64", 0)
         ),
-        "people, a search": lambda linked: people.plan_page(
+        "people, a search": lambda linked: people.plan_matching(
             People(project=1, search="12345"), None if linked else bound("UInt64", 0)
         ),
         "flow, 5 steps, 30 days": lambda linked: flow.plan_links(
