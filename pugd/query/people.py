@@ -156,7 +156,7 @@ def plan_page(
             raise cursor.refusal()
         beyond = sql(
             "(key, person) > ($key, $person)",
-            key=bound("String" if sorting.trait else "Int64", last.key),
+            key=bound("String", last.key) if sorting.trait else bound("Int64", last.key),
             person=bound("UInt64", last.person),
         )
     people = everybody(project, sql("place"), search=question.search, as_of=question.as_of, actors=actors)
@@ -201,7 +201,11 @@ def everybody(
     `matches`: an id, or a trait `as_of` a time or now, has `search` in it. `actors`: of those persons alone who have
     these, which are all that they have."""
     own = [] if actors is None else [among(sql("actor"), actors)]
-    found = [_events(project, search, include_bots, own), _traits(project, search, own), _links(project, search, actors)]
+    found = [
+        _events(project, search, include_bots, own),
+        _traits(project, search, own),
+        _links(project, search, actors),
+    ]
     if search:
         found.append(_trait_matches(project, place, search, as_of, own))
     return sql(

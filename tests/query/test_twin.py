@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections import Counter
+from unittest import mock
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from reference import timeline as twin
 
 from pugd.answer import Answer, Stored
 from pugd.model import person_text
+from pugd.query import people
 from pugd.question import (
     SORTS,
     Explain,
@@ -197,11 +199,13 @@ async def test_people(said, sort, limit, as_of):
 
 
 @TRIES
-@given(st.lists(calls, min_size=1, max_size=20), st.sampled_from(SEARCHES), moments)
-async def test_search_for_people(said, search, as_of):
+@given(st.lists(calls, min_size=1, max_size=20), st.sampled_from(SEARCHES), moments, st.sampled_from([0, 2, 10_000]))
+async def test_search_for_people(said, search, as_of, read_alone):
+    """Whether few are found, who are read alone, or too many for that."""
     history = made(said)
     answer = await asked(history)
-    page = plain(await answer.people(People(project=history.project, search=search, as_of=as_of)))
+    with mock.patch.object(people, "MATCHING_MAX", read_alone):
+        page = plain(await answer.people(People(project=history.project, search=search, as_of=as_of)))
     same(page["people"], twin.people(history.world, search=search, as_of=as_of))
     assert page["count"] == len(page["people"])
 

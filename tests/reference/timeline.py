@@ -378,6 +378,9 @@ def timeline(
             event=row["event"],
             properties=properties,
             context=json.loads(row["context"]),
+            country=None,
+            region=None,
+            city=None,
         )
     calls: dict[str, list[dict]] = {}
     for row in world.traits:

@@ -39,6 +39,9 @@ def test_a_changed_or_unknown_migration_stops_the_start():
     assert migrate.pending(every, {m.number: m.checksum for m in every}) == []
     with pytest.raises(StoreError, match="changed"):
         migrate.pending(every, {1: every[0].checksum ^ 1})
+    for number, checksums in migrate.FORMER.items():
+        for checksum in checksums:
+            assert every[number - 1] not in migrate.pending(every, {number: checksum}), "made by an earlier text"
     with pytest.raises(StoreError, match="newer"):
         migrate.pending(every, {999: 1})
 
