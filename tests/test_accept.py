@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from pugd import accept, errors
 from pugd.accept import Accept, Arrival
 from pugd.dialects import amplitude, message, mixpanel, posthog, segment
-from pugd.dialects.dialect import Asked
+from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import Decoded
 from pugd.edge.gate import Gate, hashed
 from pugd.enrich.cookieless import Salts
@@ -498,7 +499,7 @@ MESSAGES = st.fixed_dictionaries(
 )
 
 
-BROWSER = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.1 Safari/605.1.15"
+AGENT = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.1 Safari/605.1.15"
 
 
 def _arrival(events: list[dict[str, Any]], agent: str) -> Arrival:
@@ -512,9 +513,7 @@ def _arrival(events: list[dict[str, Any]], agent: str) -> Arrival:
 @given(
     st.lists(
         st.lists(
-            st.tuples(
-                st.lists(MESSAGES, min_size=1, max_size=3), st.sampled_from(["", "", BROWSER, f"{BROWSER} bot/1"])
-            ),
+            st.tuples(st.lists(MESSAGES, min_size=1, max_size=3), st.sampled_from(["", "", AGENT, f"{AGENT} bot/1"])),
             min_size=1,
             max_size=5,
         ),
@@ -539,6 +538,70 @@ def test_the_short_way_keeps_what_the_long_way_keeps(
             seen.append((said, rows, made.accept.statistics()))
             made.writer.close()
     assert seen[0] == seen[1]
+
+
+def _others(number: int) -> list[Arrival]:
+    """A wake-up of other dialects: keys that open, that do not, that the head has; ids that were used before."""
+    choose = random.Random(number)
+
+    def asked(call: str, query: bytes = b"") -> Asked:
+        agent = choose.choice(["", AGENT, f"{AGENT} bot/1"])
+        return Asked(call, query, user_agent=agent, from_browser=bool(agent))
+
+    arrivals = []
+    for _ in range(choose.randrange(1, 5)):
+        key, one = choose.choice(["k", "k", "other", "wrong"]), choose.choice(["1", "2", f"{number}"])
+        who, name = choose.choice(["a", "b"]), choose.choice(["e", "e", "f", "$identify"])
+        body: object
+        match choose.randrange(3):
+            case 0:
+                said = {"distinct_id": who, "$is_identified": who == "b", "$lib": "web", "token": key}
+                event = {"event": name, "uuid": one, "properties": said}
+                arrivals.append((asked("capture", b"_=%d" % NOW), choose.choice([event, [event, event]]), posthog))
+            case 1:
+                said = {"$user_id": who, "$device_id": "d", "$insert_id": one, "time": NOW, "token": key}
+                body = [{"event": name, "properties": said}]
+                arrivals.append((asked("track", choose.choice([b"", b"verbose=1"])), body, mixpanel))
+            case _:
+                event = {"event_type": name, "insert_id": one, "user_id": who, "device_id": "d", "time": NOW}
+                arrivals.append((asked("events"), {"api_key": key, "events": [event] * 2}, amplitude))
+    head = [PUBLIC if choose.random() < 0.2 else None for _ in arrivals]
+    return [
+        Arrival(one, json.dumps(body, separators=(",", ":")).encode(), key, dialect)
+        for (one, body, dialect), key in zip(arrivals, head, strict=True)
+    ]
+
+
+def test_other_dialects_are_answered_and_kept_alike_on_either_way(tmp_path: Path) -> None:
+    seen = []
+    for name, plain in (("short", accept.as_plain), ("long", lambda *_: None)):
+        taken = 0
+        with pytest.MonkeyPatch.context() as patch:
+
+            def counted(dialect: Any, asked: Asked, at: int, find: Any = plain) -> Any:
+                nonlocal taken
+                found = find(dialect, asked, at)
+                taken += found is not None
+                return found
+
+            patch.setattr(accept, "as_plain", counted)
+            made = World(tmp_path / name)
+            answers: list[Reply] = []
+            for number in range(150):
+                arrivals = _others(number)
+                for arrival, ack in zip(arrivals, made.accept.take(arrivals, b"", 0, NOW), strict=True):
+                    dialect = arrival.dialect
+                    failed = ack.failed is not None
+                    answers.append(
+                        dialect.failure(400, ack, arrival.asked) if failed else dialect.success(ack, arrival.asked)
+                    )
+            seen.append((answers, [made.rows(kind) for kind in (EVENT, TRAIT, LINK, MERGE)], made.accept.statistics()))
+            made.writer.close()
+        assert (taken > 0) is (name == "short")
+    assert seen[0] == seen[1]
+    assert {answer.status for answer in seen[0][0]} == {200, 400}
+    assert len(seen[0][1][0]) > 50
+    assert seen[0][2].links > 5
 
 
 def linked(world: World, number: int) -> None:
