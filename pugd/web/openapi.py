@@ -310,6 +310,14 @@ def _operation(call: Call, schema_of: dict[Any, Any]) -> dict[str, Any]:
 _ID = str.maketrans({"/": "_", "{": "", "}": ""})
 
 
+def anchor(call: Call) -> str:
+    """Where the page says it: `post-v1-segments`."""
+    return f"{call.method.lower()}{call.path.translate(_ANCHOR)}"
+
+
+_ANCHOR = str.maketrans({"/": "-", "{": "", "}": ""})
+
+
 def curl(call: Call) -> str:
     """The call, as a line for a shell."""
     path = call.path.replace("{person}", "p_a3009df47834d44e").replace("{name}", "buyers")

@@ -176,7 +176,13 @@ class Pages:
         """The API, for people: what openapi.json says of questions."""
         parts = (Condition, Did, Selection, Series, Exclusion, Breakdown)
         return self._render(
-            "docs.html", project=None, calls=openapi.CALLS, fields=openapi.fields, curl=openapi.curl, parts=parts
+            "docs.html",
+            project=None,
+            calls=openapi.CALLS,
+            fields=openapi.fields,
+            curl=openapi.curl,
+            anchor=openapi.anchor,
+            parts=parts,
         )
 
     def _render(self, template: str, status: int = 200, **values: Any) -> Response:
