@@ -33,10 +33,12 @@ class _Pipe:
         self.to, self.back = to, back
         self.read = b""
         self.count = 0
+        self._ready = select.poll()  # of descriptors beyond 1023 too
+        self._ready.register(back, select.POLLIN)
 
     def next(self) -> dict[str, Any]:
         while b"\0" not in self.read:
-            assert select.select([self.back], [], [], PATIENCE_S)[0], "the browser says nothing any more"
+            assert self._ready.poll(PATIENCE_S * 1000), "the browser says nothing any more"
             more = os.read(self.back, 1 << 20)
             assert more, "the browser has gone"
             self.read += more

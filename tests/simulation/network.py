@@ -36,6 +36,7 @@ class Request:
         self.head = head
         self.body = body
         self.reply = reply
+        self.peer = "203.0.113.9"
         self.position = -1
         self.held = b""
 
