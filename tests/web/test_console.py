@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 from urllib.parse import quote
 
+import engine
 import httpx
 import pytest
 import trio
@@ -101,6 +102,7 @@ class Console:
 
 
 _opened: Console | None = None
+_emptied = 0
 _projects = itertools.count(PROJECT + 100)
 
 
@@ -132,12 +134,13 @@ def world() -> History:
 
 @asynccontextmanager
 async def opened():
-    """The console over one made world, which is stored once."""
-    global _opened
-    if _opened is None:
+    """The console over one made world, which is stored once a file of tests."""
+    global _opened, _emptied
+    store = await opened_store()
+    if _opened is None or _emptied != engine.emptied:
         history = world()
-        await insert(await opened_store(), history)
-        _opened = Console(history)
+        await insert(store, history)
+        _opened, _emptied = Console(history), engine.emptied
     _opened.keys = Keys()
     _opened.stored = Stored(BEGAN, complete=True)
     _opened.health = Health(True)

@@ -24,4 +24,4 @@ create table if not exists traits
 engine = MergeTree
 order by (project, actor, key, occurred_at)
 settings
-    fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 10000;
+    fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 10000, index_granularity = 1024;

@@ -15,5 +15,5 @@ create table if not exists person_of
 engine = MergeTree
 order by (project, actor, version)
 settings
-    fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 10000,
+    fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 10000, index_granularity = 1024,
     lightweight_mutation_projection_mode = 'rebuild';
