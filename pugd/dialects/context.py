@@ -212,13 +212,12 @@ def _platform(channel: str, library: str, members: dict[str, object], user_agent
     return ""
 
 
+_SENDERS = {"web": DEVICE, "mobile": DEVICE, "server": SERVER}
+
+
 def _sender(channel: str, library: str) -> str:
     """Who sends. Told by the library, which runs where it sends from; a channel, a page or a device may be another's,
     whose event a server passes on."""
     if channel == "server":
         return SERVER
-    if any(part in library for part in _WEB) or any(part in library for part in _MOBILE):
-        return DEVICE
-    if any(part in library for part in _SERVER):
-        return SERVER
-    return DEVICE if channel in ("web", "mobile") else ""
+    return _SENDERS.get(_kind(library) or channel, "")

@@ -16,6 +16,7 @@ import pytest
 from live.browser import PATH as BROWSER
 from live.browser import browser
 from live.clients import installed
+from live.clients.network import Network
 from live.daemon import WRITE_KEY, Daemon, http_request
 from live.test_snippet import Site, wait
 
@@ -181,6 +182,48 @@ def test_the_python_library(daemon: Daemon, tmp_path: Path, secret: str) -> None
     installed.run(MERGE, tmp_path, **where)
     assert sorted(person(daemon, "py-other")["user_ids"]) == ["py-other", "py-user"]
     assert names(daemon, "py-other") == ["By account", "Long ago", "Opened", "Opened"]
+
+
+FAULTS = ("busy", "", "reset-before", "", "reset-after", "", "slow", "half", "", "gateway", "", "twice", "later")
+FAULTY = """
+import json, os
+from mixpanel import BufferedConsumer, Mixpanel, MixpanelException
+
+settings = json.loads(os.environ["SETTINGS"])
+base = settings["base"]
+buffered = BufferedConsumer(
+    max_size=5, events_url=base + "/track", people_url=base + "/engage/", groups_url=base + "/groups"
+)
+one = Mixpanel(settings["token"], consumer=buffered)
+failed = 0
+
+
+def surely(call, *args):
+    # It retries by itself over TLS alone; else it raises, and keeps what it has for the next flush.
+    global failed
+    try:
+        call(*args)
+    except MixpanelException:
+        failed += 1
+        surely(buffered.flush)
+
+
+for number in range(60):
+    surely(one.track, "py-faulty", "Counted", {"number": number})
+surely(one.people_increment, "py-faulty", {"visits": 2})
+surely(one.people_set, "py-faulty", {"plan": "pro"})
+surely(buffered.flush)
+print(json.dumps({"failed": failed}))
+"""
+
+
+def test_the_python_library_over_a_network_that_fails(daemon: Daemon, tmp_path: Path) -> None:
+    with Network(daemon.port, *FAULTS) as network:
+        said = installed.run(FAULTY, tmp_path, base=network.address, token=WRITE_KEY)
+        assert said["failed"]
+        assert not network.left, (network.left, network.met)
+    assert sorted(entry["properties"]["number"] for entry in events(daemon, "py-faulty")) == list(range(60))
+    assert person(daemon, "py-faulty")["traits"] == {"plan": "pro", "visits": 2}
 
 
 def test_the_node_library(daemon: Daemon, tmp_path: Path, secret: str) -> None:
