@@ -104,10 +104,9 @@ class Reading:
 
     def of_segments(self, segments: Mapping[str, ask.AnySegment]) -> Reading:
         """The same, with these."""
-        return Reading(
-            self.project, self.place, zone=self.zone, now=self.now, actor=self.actor, segments=segments,
-            include_bots=self.include_bots, include_cookieless=self.include_cookieless,
-        )  # fmt: skip
+        found = copy.copy(self)
+        found._segments = segments
+        return found
 
     def in_zone(self, zone: ZoneInfo) -> Reading:
         """The same, with days of another zone."""

@@ -288,6 +288,32 @@ def test_the_browsers_library(daemon: Daemon, tmp_path: Path) -> None:
     assert (page["page"]["title"], page["campaign"]) == ("Shop", {"source": "news"})
 
 
+VISITED = """
+mixpanel.init(%s, {
+  api_host: %s, persistence: 'localStorage', batch_flush_interval_ms: 100, batch_size: 2, debug: false,
+});
+mixpanel.identify('br-faulty');
+for (let number = 0; number < 20; number++) mixpanel.track('Counted', {number});
+mixpanel.people.set({plan: 'pro'});
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+def test_the_browsers_library_over_a_network_that_fails(daemon: Daemon, tmp_path: Path) -> None:
+    """Of what the collector never saw, it drops what it sent while it believed to be online: that is its own way."""
+    library = (installed.node() / "node_modules/mixpanel-browser/dist/mixpanel.umd.js").read_text()
+    faults = ("reset-after", "", "slow", "half", "", "gateway", "", "twice")
+    with Network(daemon.port, *faults) as network, Site(daemon.port) as site, browser(tmp_path / "window") as window:
+        said = VISITED % (json.dumps(WRITE_KEY), json.dumps(network.address))
+        site.pages["/shop"] = f"<!doctype html><meta charset=utf-8><script>{library}</script><script>{said}</script>"
+        window.open(f"{site.address}/shop")
+        wait(lambda: daemon.ask("/v1/people?distinct_id=br-faulty").status == 200)
+        wait(lambda: len(names(daemon, "br-faulty")) >= 20)
+        wait(lambda: person(daemon, "br-faulty")["traits"].get("plan") == "pro")
+        assert not network.left
+    assert sorted(entry["properties"]["number"] for entry in events(daemon, "br-faulty")) == list(range(20))
+
+
 def test_what_is_sent_twice_counts_once(daemon: Daemon) -> None:
     """By hand, in each form, without `$insert_id`: a library that sends again sends the same event."""
     said = {"event": "Once", "properties": {"token": WRITE_KEY, "distinct_id": "again", "time": 1_790_000_000}}
