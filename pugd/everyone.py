@@ -1,53 +1,32 @@
-"""Questions about many people, on their way out: understood, planned, run, shaped, and each number given its token.
+"""Questions about many people, on their way out; and what a segment asks of them.
 
 A question takes one place of the link log, one moment and the segments as they stand, and everything it reads agrees
-(query/reading.py). A token is a question with a cell of its answer (query/tokens.py); opened, it makes the same set of
-persons as the number counted, as they are now.
+(query/reading.py). What it means is said in query/meaning.py; numbers.py has it run, and gives each number a token that
+makes the same set of persons as the number counted, as they are now. Since when somebody is in a segment is worked out
+by stays.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import datetime, time, timedelta
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from pugd import ask, journeys
+from pugd import ask
 from pugd.answer import Answer
-from pugd.journeys import (
-    FIRST_EVENT,
-    AnyJourneyAnswer,
-    Flow,
-    FlowAnswer,
-    FlowFound,
-    Funnel,
-    FunnelAnswer,
-    FunnelSeries,
-    Range,
-    Retention,
-    RetentionAnswer,
-    RetentionSeries,
-    Sessions,
-    SessionsAnswer,
-    SessionsSeries,
-    TopAnswer,
-    Trend,
-    TrendAnswer,
-    TrendPoint,
-    TrendSeries,
-)
+from pugd.journeys import AnyJourneyAnswer, Range
 from pugd.kept import FIXED_IDS_MAX, TOO_MANY, KeptError, MembershipsAnswer, Segment, Size
 from pugd.limits import BadPatternError, patterns
 from pugd.model import Project, person_number, person_text
-from pugd.query import flow, funnel, order, retention, sessions, times, trend
+from pugd.numbers import Numbers
+from pugd.query import meaning, order, times
 from pugd.query.conditions import ALWAYS
 from pugd.query.person import located, locating, newest
-from pugd.query.reading import Reading, Told
+from pugd.query.reading import Reading
 from pugd.query.sql import Sql, bound, joined, plan, sql
-from pugd.query.tokens import Cell, Writer, opened
-from pugd.query.values import Value, invalid, of_property, parts, span
+from pugd.query.tokens import Writer, opened
+from pugd.query.values import invalid
 from pugd.question import (
     ENTRY_TYPES,
     LIMIT_MAX,
@@ -56,16 +35,10 @@ from pugd.question import (
     OnePerson,
     People,
     PeopleAnswer,
-    QuestionError,
     Timeline,
     TimelineAnswer,
 )
 from pugd.stays import Life
-
-DAYS_DEFAULT = 30
-"""Of a range that is not said."""
-SPANS_DAYS = (1, 8, 64, 366)
-"""How far around a range sessions are read, until nothing outside can change one: nearly always a day does."""
 
 Segments = Callable[[int, Collection[str]], Awaitable[Mapping[str, ask.AnySegment]]]
 
@@ -87,7 +60,7 @@ class Everyone:
             reading = await self.reading(
                 project, asked_at, asked, include_bots=asked.include_bots, include_cookieless=cookieless
             )
-            since, until = range_of(asked, reading)
+            since, until = meaning.range_of(asked, reading)
             # From here on the range is what it is now: so a token opens into what was counted.
             asked = replace(asked, from_=times.text(since), to=times.text(until), last=None)
             ((bots, cookieless),) = await self._answer.run(reading.left_out(since, until))
@@ -97,7 +70,8 @@ class Everyone:
                 "left_out": LeftOut(bots or 0, cookieless or 0),
                 "stored_until": stored_until,
             }
-            return await self._of(asked, reading, Writer(asked, asked_at, reading.zone.key), common)
+            numbers = Numbers(self._answer.run, reading, Writer(asked, asked_at, reading.zone.key))
+            return await numbers.answer(asked, common)
 
         return await self._answer.counted(answer, asked, stale)
 
@@ -158,9 +132,9 @@ class Everyone:
             of, token = opened(asked.token)
             if token.zone:  # its days are those it was counted by
                 reading = reading.in_zone(times.zone(token.zone))
-            return self._behind(of, token.cell, reading), token.then, token.at
+            return meaning.behind(of, token.cell, reading), token.then, token.at
         if asked.of is not None:
-            since, until = range_of(asked, reading)
+            since, until = meaning.range_of(asked, reading)
             reading.everywhere = ALWAYS if asked.where is None else reading.condition(asked.where, "where")
             met = reading.selection(asked.of, "of")
             events = reading.events([met], since=since, until=until)
@@ -185,23 +159,10 @@ class Everyone:
     async def check_question(self, project: Project, asked: ask.AnyAsked | ask.AskPeople) -> None:
         """Can this be asked? raises QuestionError that names the field, ControlError"""
         reading = await self._compiling(project, asked)
-        match asked:
-            case ask.AskPeople():
-                self.chosen(asked, reading)
-            case ask.AskFunnel():
-                _funnel(asked, reading)
-            case ask.AskRetention():
-                _retention(asked, reading)
-            case ask.AskFlow():
-                _flow(asked, reading)
-            case ask.AskSessions():
-                _sessions(asked, reading, SPANS_DAYS[0])
-            case ask.AskTop():
-                _top(asked, reading)
-            case ask.AskTrend():
-                _check_series(asked)
-                for number in range(len(asked.series)):
-                    _trend(asked, reading, number)
+        if isinstance(asked, ask.AskPeople):
+            self.chosen(asked, reading)
+        else:
+            meaning.check(asked, reading)
         await self._check_patterns(asked)
 
     async def size(self, project: Project, rule: ask.Condition, *, stale: bool = False) -> Size:
@@ -325,403 +286,3 @@ class Everyone:
                     await read([(field, pattern)])
                 except BadPatternError as error:
                     raise BadPatternError(error.why, field) from None
-
-    # -- each question -------------------------------------------------------------------------------------------------
-
-    async def _of(
-        self, asked: ask.AnyAsked, reading: Reading, tokens: Writer, common: dict[str, Any]
-    ) -> AnyJourneyAnswer:
-        match asked:
-            case ask.AskFunnel():
-                steps = await self._funnel(asked, reading, tokens)
-                before = await self._before(self._funnel, asked, reading, tokens)
-                return FunnelAnswer(series=steps, previous=before, **common)
-            case ask.AskRetention():
-                return RetentionAnswer(series=await self._retention(asked, reading, tokens), **common)
-            case ask.AskFlow():
-                return FlowAnswer(flow=await self._flow(asked, reading, tokens), **common)
-            case ask.AskSessions():
-                found = await self._sessions(asked, reading, tokens)
-                earlier = await self._before(self._sessions, asked, reading, tokens)
-                return SessionsAnswer(series=found, previous=earlier, **common)
-            case ask.AskTrend():
-                series = await self._trend(asked, reading, tokens)
-                previous = await self._before(self._trend, asked, reading, tokens)
-                return TrendAnswer(series=series, previous=previous, **common)
-            case ask.AskTop():
-                return TopAnswer(rows=await self._top(asked, reading, tokens), **common)
-        raise AssertionError(asked)
-
-    async def _before(self, of: Any, asked: Any, reading: Reading, tokens: Writer) -> Any:
-        """The same of the period before, of the same length."""
-        if not asked.compare:
-            return None
-        since, until = range_of(asked, reading)
-        earlier = replace(asked, from_=times.text(since - (until - since)), to=times.text(since), compare=False)
-        return await of(earlier, reading, tokens.of(earlier))
-
-    async def _funnel(self, asked: ask.AskFunnel, reading: Reading, tokens: Writer) -> list[FunnelSeries]:
-        question, events, told = _funnel(asked, reading)
-        found = await self._answer.run(funnel.plan_steps(question, events, told=told))
-        series = funnel.shape_steps(question, found)
-        values = _values(series)
-        return [
-            replace(
-                one,
-                steps=[
-                    replace(
-                        step,
-                        token=tokens.written(_cell(one, values, step=number), step.people),
-                        dropped_token=tokens.written(_cell(one, values, step=number, dropped=True), step.dropped)
-                        if number < len(one.steps)
-                        else None,
-                    )
-                    for number, step in enumerate(one.steps, 1)
-                ],
-            )
-            for one in series
-        ]
-
-    async def _retention(self, asked: ask.AskRetention, reading: Reading, tokens: Writer) -> list[RetentionSeries]:
-        question, events, told = _retention(asked, reading)
-        found = await self._answer.run(retention.plan_cells(question, events, told=told))
-        series = retention.shape_cells(question, found, reading.now)
-        values = _values(series)
-        return [
-            replace(
-                one,
-                cohorts=[
-                    replace(
-                        cohort,
-                        token=tokens.written(_cell(one, values, step=number), cohort.size),
-                        cells=[
-                            replace(
-                                cell, token=tokens.written(_cell(one, values, step=number, after=after), cell.people)
-                            )
-                            for after, cell in enumerate(cohort.cells)
-                        ],
-                    )
-                    for number, cohort in enumerate(one.cohorts)
-                ],
-            )
-            for one in series
-        ]
-
-    async def _flow(self, asked: ask.AskFlow, reading: Reading, tokens: Writer) -> FlowFound:
-        question, events = _flow(asked, reading)
-        found = flow.shape_links(question, await self._answer.run(flow.plan_links(question, events)))
-        steps = []
-        for number, step in enumerate(found.steps, 1):
-            names = [node.event for node in step.nodes if node.event is not None]
-            nodes = [
-                replace(
-                    node,
-                    token=tokens.written(
-                        Cell(step=number, values=names, others=True)
-                        if node.event is None
-                        else Cell(step=number, values=[node.event]),
-                        node.people,
-                    ),
-                )
-                for node in step.nodes
-            ]
-            ended = tokens.written(Cell(step=number, dropped=True), step.ended)
-            steps.append(replace(step, nodes=nodes, ended_token=ended))
-        return replace(found, steps=steps, token=tokens.written(Cell(), found.people))
-
-    async def _sessions(self, asked: ask.AskSessions, reading: Reading, tokens: Writer) -> list[SessionsSeries]:
-        for days in SPANS_DAYS:
-            question, around, events = _sessions(asked, reading, days)
-            found = sessions.shape_cells(
-                question, await self._answer.run(sessions.plan_cells(question, around, events))
-            )
-            if found.settled:
-                break
-        values = _values(found.series)
-
-        def opening(one: SessionsSeries, cell: journeys.SessionsCell, begins: int | None) -> journeys.SessionsCell:
-            return replace(cell, token=tokens.written(_cell(one, values, interval=begins, after=days), cell.people))
-
-        begins = sessions.bounds(question)
-        return [
-            replace(
-                one,
-                total=opening(one, one.total, None),
-                intervals=[opening(one, cell, at) for at, cell in zip(begins, one.intervals, strict=False)],
-            )
-            for one in found.series
-        ]
-
-    async def _trend(self, asked: ask.AskTrend, reading: Reading, tokens: Writer) -> list[TrendSeries]:
-        _check_series(asked)
-        series: list[TrendSeries] = []
-        for number in range(len(asked.series)):
-            question, events, told = _trend(asked, reading, number)
-            found = await self._answer.run(trend.plan_points(question, events, told=told))
-            shaped = trend.shape_points(question, asked.series[number].name, found, reading.now)
-            series += _opening(shaped, trend.bounds(question), number, tokens)
-        return series
-
-    async def _top(self, asked: ask.AskTop, reading: Reading, tokens: Writer) -> list[TrendSeries]:
-        question, events = _top(asked, reading)
-        found = await self._answer.run(trend.plan_points(question, events, told=True))
-        return _opening(trend.shape_points(question, asked.of.name, found, reading.now), [], 0, tokens)
-
-    # -- the people behind a number ------------------------------------------------------------------------------------
-
-    def _behind(self, of: ask.AnyAsked, cell: Cell, reading: Reading) -> Sql:
-        """The persons of a cell. raises QuestionError where the answer has no such cell"""
-        try:
-            return self._persons(of, cell, reading)
-        except (IndexError, TypeError, ValueError, AssertionError):
-            raise QuestionError("invalid_field", "token: its answer has no such number.", "token") from None
-
-    def _persons(self, of: ask.AnyAsked, cell: Cell, reading: Reading) -> Sql:
-        among: dict[str, Any] = {"values": cell.values, "others": cell.others}
-        step = 0 if cell.step is None else cell.step
-        match of:
-            case ask.AskFunnel():
-                steps, events, _ = _funnel(of, reading)
-                if not 1 <= step <= steps.steps:
-                    raise ValueError
-                return funnel.persons(steps, events, step, dropped=cell.dropped, **among)
-            case ask.AskRetention():
-                cohorts, events, _ = _retention(of, reading)
-                if not 0 <= step < len(retention.bounds(cohorts)) or not 0 <= (cell.after or 0) <= cohorts.periods:
-                    raise ValueError
-                return retention.persons(cohorts, events, step, cell.after, **among)
-            case ask.AskFlow():
-                next_, events = _flow(of, reading)
-                if cell.step is None:
-                    return flow.persons_at_all(next_, events)
-                return flow.persons(next_, events, step, None if cell.dropped else cell.values, others=cell.others)
-            case ask.AskSessions():
-                runs, around, events = _sessions(of, reading, min(cell.after or 1, SPANS_DAYS[-1]))
-                return sessions.persons(runs, around, events, cell.interval, **among)
-            case ask.AskTrend():
-                question, events, _ = _trend(of, reading, step)
-                return trend.persons(question, events, cell.interval, **among)
-            case ask.AskTop():
-                question, events = _top(of, reading)
-                return trend.persons(question, events, None, **among)
-        raise AssertionError(of)
-
-
-# What the wire form means.
-
-
-def range_of(asked: ask.Asked, reading: Reading) -> tuple[int, int]:
-    """[since, until) in ms. raises QuestionError"""
-    since, until = _said(asked, reading)
-    if until - since > reading.days_max * 86_400_000:
-        raise QuestionError("too_costly", f"from: the range may be {reading.days_max} days long. Narrow it.", "from")
-    return since, until
-
-
-def _said(asked: ask.Asked, reading: Reading) -> tuple[int, int]:
-    now = reading.now + 1
-    if asked.last is not None and asked.last.rstrip().endswith(("d", "w")):
-        if asked.from_ is not None or asked.to is not None:
-            raise invalid("last", "goes with neither from nor to")
-        return _days_ago(span(asked.last, "last") // 86_400_000 - 1, reading), now
-    since, until = reading.moments(asked.from_, asked.to, asked.last, "")
-    if until is None:
-        until = now
-    if since is None:
-        since = _days_ago(DAYS_DEFAULT - 1, reading) if asked.to is None else until - DAYS_DEFAULT * 86_400_000
-    if since >= until:
-        raise invalid("from", "must be earlier than to, which is now where it is not said")
-    return since, until
-
-
-def _days_ago(days: int, reading: Reading) -> int:
-    """Where the day begins, in the project's zone, so many days before today."""
-    today = datetime.fromtimestamp(reading.now // 1000, reading.zone).date()
-    try:
-        begins = datetime.combine(today - timedelta(days=days), time(), reading.zone)
-    except OverflowError:
-        raise invalid("last", "is too long ago") from None
-    return int(begins.timestamp() * 1000)
-
-
-def _check_series(asked: ask.AskTrend) -> None:
-    if not 1 <= len(asked.series) <= ask.SERIES_MAX:
-        raise invalid("series", f"must be 1 to {ask.SERIES_MAX} series")
-
-
-def _everywhere(asked: ask.Asked, reading: Reading) -> None:
-    if reading.everywhere is ALWAYS and asked.where is not None:
-        reading.everywhere = reading.condition(asked.where, "where")
-
-
-def _told(asked: ask.Breakdown | None, reading: Reading) -> Told | None:
-    if asked is None:
-        return None
-    if asked.person:
-        raise invalid("breakdown.person", "is for top alone")
-    return reading.told(asked, "breakdown")
-
-
-def _funnel(asked: ask.AskFunnel, reading: Reading) -> tuple[Funnel, Sql, bool]:
-    since, until = range_of(asked, reading)
-    question = Funnel(
-        project=reading.project,
-        since=since,
-        until=until,
-        steps=len(asked.steps),
-        order=asked.order,
-        entry=asked.entry,
-        window_ms=span(asked.window, "window"),
-        exclusions=tuple(journeys.Excluded(one.after, one.before) for one in asked.exclusions),
-        excluded=asked.excluded,
-        **_broken(asked.breakdown, step=True),
-    )
-    journeys.check(question)
-    _everywhere(asked, reading)
-    met = [reading.selection(one, f"steps[{place}]") for place, one in enumerate(asked.steps)]
-    met += [reading.selection(one, f"exclusions[{place}]") for place, one in enumerate(asked.exclusions)]
-    told = _told(asked.breakdown, reading)
-    return question, funnel.happening(question, reading, met, told), told is not None
-
-
-def _retention(asked: ask.AskRetention, reading: Reading) -> tuple[Retention, Sql, bool]:
-    since, until = range_of(asked, reading)
-    question = Retention(
-        project=reading.project,
-        since=since,
-        until=until,
-        births=asked.births,
-        returns=asked.returns,
-        period=asked.period,
-        rolling=asked.rolling,
-        periods=asked.periods,
-        zone=reading.zone.key,
-        **_broken(asked.breakdown),
-    )
-    journeys.check(question)
-    _everywhere(asked, reading)
-    started = reading.selection(asked.start, "start")
-    returned = started if asked.returned is None else reading.selection(asked.returned, "returned")
-    told = _told(asked.breakdown, reading)
-    return question, retention.happening(question, reading, started, returned, told), told is not None
-
-
-def _flow(asked: ask.AskFlow, reading: Reading) -> tuple[Flow, Sql]:
-    since, until = range_of(asked, reading)
-    question = Flow(
-        project=reading.project,
-        since=since,
-        until=until,
-        direction=asked.direction,
-        steps=asked.steps,
-        window_ms=span(asked.window, "window"),
-        merge_repeats=asked.merge_repeats,
-        names=asked.names,
-    )
-    journeys.check(question)
-    _everywhere(asked, reading)
-    return question, flow.happening(question, reading, reading.selection(asked.of, "of"))
-
-
-def _sessions(asked: ask.AskSessions, reading: Reading, days: int) -> tuple[Sessions, sessions.Span, Sql]:
-    since, until = range_of(asked, reading)
-    told = asked.breakdown if isinstance(asked.breakdown, ask.Breakdown) else None
-    question = Sessions(
-        project=reading.project,
-        since=since,
-        until=until,
-        interval=asked.interval,
-        zone=reading.zone.key,
-        breakdown=FIRST_EVENT if told else asked.breakdown if isinstance(asked.breakdown, str) else None,
-        values=told.values if told else asked.values,
-    )
-    if question.breakdown == FIRST_EVENT and told is None:
-        raise invalid("breakdown", "must be entry_page, exit_page, or what the first event says: a property, a field …")
-    journeys.check(question)
-    _everywhere(asked, reading)
-    met = ALWAYS if asked.having is None else reading.selection(asked.having, "having")
-    around = sessions.Span.around(since, until, days)
-    return question, around, sessions.happening(question, around, reading, met, _told(told, reading))
-
-
-def _trend(asked: ask.AskTrend, reading: Reading, number: int) -> tuple[Trend, Sql, bool]:
-    since, until = range_of(asked, reading)
-    series = asked.series[number]
-    question = Trend(
-        project=reading.project,
-        since=since,
-        until=until,
-        measure=series.measure,
-        interval=asked.interval,
-        zone=reading.zone.key,
-        **_broken(asked.breakdown),
-    )
-    _everywhere(asked, reading)
-    told = _told(asked.breakdown, reading)
-    return question, _measured(question, series, reading, told, f"series[{number}]"), told is not None
-
-
-def _top(asked: ask.AskTop, reading: Reading) -> tuple[Trend, Sql]:
-    if asked.by.person and asked.include_cookieless:
-        raise invalid("include_cookieless", "goes with no breakdown by person: cookieless visitors are none")
-    since, until = range_of(asked, reading)
-    question = Trend(
-        project=reading.project,
-        since=since,
-        until=until,
-        measure=asked.of.measure,
-        interval=None,
-        values=asked.by.values,
-    )
-    _everywhere(asked, reading)
-    return question, _measured(question, asked.of, reading, reading.told(asked.by, "by"), "of")
-
-
-def _measured(question: Trend, series: ask.Series, reading: Reading, told: Told | None, path: str) -> Sql:
-    number: Value | None = None
-    if series.measure in ask.NUMBERS:
-        if series.of is None:
-            raise invalid(f"{path}.of", f"is missing: the property whose {series.measure} is asked for")
-        number = of_property(parts(series.of, f"{path}.of"))
-    elif series.of is not None:
-        raise invalid(f"{path}.of", f"goes with a measure of {', '.join(ask.NUMBERS)}")
-    journeys.check(question)
-    return trend.happening(question, reading, reading.selection(series, path), number, told)
-
-
-def _broken(asked: ask.Breakdown | None, *, step: bool = False) -> dict[str, Any]:
-    if asked is None:
-        return {}
-    if not step and asked.step != 1:
-        raise invalid("breakdown.step", "is for funnels alone")
-    return {"values": asked.values} | ({"breakdown_step": asked.step} if step else {})
-
-
-# Tokens.
-
-
-def _values(series: Sequence[journeys.Series]) -> list[str]:
-    """What is told apart in an answer."""
-    return [one.value for one in series if one.value is not None]
-
-
-def _cell(one: journeys.Series, values: list[str], **cell: Any) -> Cell:
-    if one.others:
-        return Cell(values=values, others=True, **cell)
-    return Cell(values=None if one.value is None else [one.value], **cell)
-
-
-def _opening(series: list[TrendSeries], begins: Sequence[int], number: int, tokens: Writer) -> list[TrendSeries]:
-    values = _values(series)
-
-    def opening(one: TrendSeries, point: TrendPoint, at: int | None) -> TrendPoint:
-        return replace(point, token=tokens.written(_cell(one, values, step=number, interval=at), point.people))
-
-    return [
-        replace(
-            one,
-            total=opening(one, one.total, None),
-            points=[opening(one, point, at) for at, point in zip(begins, one.points, strict=False)],
-        )
-        for one in series
-    ]

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 from pugd import ask
 from pugd.answer import Answer
-from pugd.everyone import Everyone, range_of
+from pugd.everyone import Everyone
 from pugd.limits import refusing
 from pugd.model import Project
-from pugd.query import export, times
+from pugd.query import export, meaning, times
 from pugd.query.conditions import ALWAYS, All, Whose
 from pugd.query.sql import Sql, plan
 from pugd.query.values import TEXT_LENGTH_MAX, invalid
@@ -112,7 +112,7 @@ class Exports:
 
         async def statement(asked: ask.ExportEvents, asked_at: str, _: str | None) -> Sql:
             reading = await self._everyone.reading(project, asked_at, asked, include_bots=asked.include_bots)
-            since, until = range_of(asked, reading)
+            since, until = meaning.range_of(asked, reading)
             everywhere = [] if asked.where is None else [reading.condition(asked.where, "where")]
             if asked.token is not None:
                 # Read apart: a token's question has a condition of its own on every event.
