@@ -12,7 +12,7 @@ JSON travels as bytes, exactly as it was sent but for what storable.py must mend
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -213,7 +213,7 @@ KEYS = 4
 
 
 class Batch:
-    """The calls of one wake-up, understood, in order of arrival: what dialects add to and accept.py takes.
+    """The calls of one wake-up, understood, in order of arrival: what dialects add to and recorder.py keeps.
 
     Kept as parallel lists, because what follows (duplicates, actors, the journal) works on all of them at once. The
     call number i has event_keys[KEYS·i : KEYS·(i+1)] = project, event id, original_at, name (of an identify or alias
@@ -222,7 +222,7 @@ class Batch:
     many Nones where it is no event:
 
         0 head          MessagePack: the row's array header, kind, project   (`event_head`)
-        1 actor         0, until accept.py knows it
+        1 actor         0, until recorder.py knows it
         2 … 10          occurred_at, received_at, original_at, time_note, call, event, event_id, user_id, anonymous_id
         11 middle       MessagePack: session_id, transport, platform, library, bot, cookieless
         12 properties
@@ -311,6 +311,19 @@ class WriteKey(msgspec.Struct, frozen=True):
     '' where it has none."""
     until: int = 0
     """From then on, in ms, it opens nothing; 0: for ever."""
+
+
+class Keys(Protocol):
+    """Who sends, and how much (edge/gate.py)."""
+
+    @property
+    def signs(self) -> bool: ...
+
+    def open(self, key: str, origin: bytes | None = None) -> WriteKey | Refusal: ...
+
+    def admit(self, key: WriteKey, now: int) -> Refusal | None: ...
+
+    def count(self, key: WriteKey, events: int, now: int) -> None: ...
 
 
 class KeyUsage(msgspec.Struct, frozen=True):

@@ -65,7 +65,9 @@ class World:
         pending_bytes_max: int = 1 << 26,
         places: Places | None = None,
         salts: Salts | None = None,
+        keys: Gate | None = None,
     ) -> None:
+        self.gate = keys or Gate({"k": PUBLIC, hashed("prv_k"): SECRET, "other": WriteKey(2, secret=False)})
         self.directory = directory
         self.writer = Writer.open(
             directory / "journal",
@@ -84,7 +86,7 @@ class World:
             graph=self.graph,
             recent=RecentIds(KEY, 86_400_000, 1 << 26),
             writer=self.writer,
-            keys=Gate({"k": PUBLIC, hashed("prv_k"): SECRET, "other": WriteKey(2, secret=False)}),
+            keys=self.gate,
             illegal=rules.IllegalIds(),
             ids_max=500,
             mint=lambda: f"minted-{next(numbers)}",
@@ -328,7 +330,7 @@ def test_an_old_call_that_says_nothing_new_is_looked_up_and_one_with_a_place_is_
 
 
 def test_rows_too_many_for_a_record_go_into_several(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pugd.accept.RECORD_BYTES_MAX", 150)
+    monkeypatch.setattr("pugd.recorder.RECORD_BYTES_MAX", 150)
     identify = {"type": "identify", "messageId": "i", "anonymousId": "a", "userId": "u", "traits": {"n": 1}}
     world.send({"batch": [*[track(str(number)) for number in range(7)], identify, track("x")]})
     assert world.writer.statistics().records > 3
@@ -411,7 +413,8 @@ def test_a_fault_of_ours_refuses_its_request_alone(world: World, monkeypatch: py
             raise RuntimeError("poison")
         return refused
 
-    monkeypatch.setattr("pugd.accept.read", faulty)
+    for way in ("accept", "datagrams"):
+        monkeypatch.setattr(f"pugd.{way}.read", faulty)
     page = {"type": "page", "messageId": "p", "anonymousId": "a"}
     poison = [page, track("x"), {"type": "alias", "userId": "u", "previousId": "a"}, track("y", "poison")]
     acks = world.send({"batch": [page | {"messageId": "1"}]}, {"batch": poison}, {"batch": [page | {"messageId": "2"}]})

@@ -13,7 +13,6 @@ from dialects import wire
 from running_edge import Client
 from test_limits import Sender, sending
 
-from pugd.edge.gate import Gate
 from pugd.model import WriteKey
 
 HOLD_S_MAX = 0.25
@@ -177,14 +176,13 @@ async def test_a_journal_that_fills_in_the_middle_asks_for_all_of_it_again() -> 
 
 async def test_a_days_quota_lets_a_body_in_whole_or_not_at_all() -> None:
     async with sending() as sender:
-        sender.world.accept._keys = gate = Gate({"daily": WriteKey(1, secret=False, id=1, per_day=100)})
-        sender.reception._gate = gate
+        sender.gate.replace({"daily": WriteKey(1, secret=False, id=1, per_day=100)})
         events = [{**one, "context": {"a": 1}, "properties": {"p": "x" * 200}} for one in tracks(2_000)]
         for key in ("daily", ""):
             body = {"batch": events, **({} if key else {"writeKey": "daily"})}
             status, _, _ = await sender.post("/v1/batch", body, key)
             assert status == (200 if key else 429)
-        assert gate.usage()[1].today == 2_000
+        assert sender.gate.usage()[1].today == 2_000
 
 
 async def test_a_body_that_breaks_off_is_refused_whole() -> None:

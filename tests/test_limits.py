@@ -33,9 +33,8 @@ class Sender:
     """A collector's public half on a port, over a journal in a directory."""
 
     def __init__(self, directory: Path, **more: int) -> None:
-        self.world = World(directory, **more)
         self.gate = Gate(KEYS)
-        self.world.accept._keys = self.gate
+        self.world = World(directory, keys=self.gate, **more)
         reception = Reception(self.gate, Health(), 32 << 20)
         reception.open(self.world.accept)
         self.reception = reception

@@ -27,9 +27,7 @@ LIMIT_MS = AWAY_MS_MAX + 1
 
 
 def opened(directory: Path) -> World:
-    made = World(directory)
-    made.accept._keys = Gate({"plain": PLAIN, "k": SIGNS, "other": OTHER})
-    return made
+    return World(directory, keys=Gate({"plain": PLAIN, "k": SIGNS, "other": OTHER}))
 
 
 @pytest.fixture
@@ -124,7 +122,7 @@ def test_a_key_without_a_secret_asks_for_none(world: World) -> None:
 
 
 def test_where_no_key_signs_it_is_the_same(world: World) -> None:
-    world.accept._keys = Gate({"plain": PLAIN})
+    world.gate.replace({"plain": PLAIN})
     send(world, signed(lines(identify("7", "v", "d"), key="plain"), key="plain"))
     assert together_with(world, "v", "d")
     assert world.accept.statistics().refused == {errors.MISSING_FIELD: 1}
@@ -157,19 +155,17 @@ def test_sent_again_at_once_it_counts_once(world: World) -> None:
 
 
 def test_a_key_that_gets_another_secret_is_signed_with_that_alone(world: World) -> None:
-    gate = world.accept._keys
-    assert isinstance(gate, Gate)
     early = signed(lines(identify("1")))
-    gate.replace({"k": WriteKey(1, secret=False, id=2, signing="sig_new")})
+    world.gate.replace({"k": WriteKey(1, secret=False, id=2, signing="sig_new")})
     send(world, early)
     assert world.rows() == []
     assert world.accept.statistics().refused == {errors.INVALID_SIGNATURE: 1}
     send(world, signed(lines(identify("1")), secret="sig_new"))
     assert together_with(world, "u", "a")
-    gate.replace({"k": WriteKey(1, secret=False, id=2)})
+    world.gate.replace({"k": WriteKey(1, secret=False, id=2)})
     send(world, lines(identify("2", "u", "b")))
     assert together_with(world, "u", "a", "b")
-    gate.replace({})
+    world.gate.replace({})
     send(world, signed(lines(identify("3", "u", "c")), secret="sig_new"))
     assert not together_with(world, "u", "c")
     assert world.accept.statistics().refused[errors.INVALID_KEY] == 2, "both lines, since no key is known to sign"
@@ -200,14 +196,15 @@ def test_neighbours_of_one_wake_up_keep_to_themselves(world: World) -> None:
 
 
 def test_a_fault_in_one_datagram_takes_none_of_its_neighbours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = world.accept._read_lines
+    datagrams = world.accept._datagrams
+    read = datagrams._read_lines
 
     def faulty(found: Any, batch: Any, received_at: int, signed_by: str | None = None) -> None:
         read(found, batch, received_at, signed_by)
         if any(one == "poison" for one in batch.event_keys[-3:]):
             raise RuntimeError("poison")
 
-    monkeypatch.setattr(world.accept, "_read_lines", faulty)
+    monkeypatch.setattr(datagrams, "_read_lines", faulty)
     send(
         world, lines(track("1")), signed(lines(track("2"), track("3", "poison"))), lines(track("4")),
         signed(lines(track("5"))),

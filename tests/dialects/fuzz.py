@@ -132,10 +132,9 @@ class Collector:
         (directory / "places.mmdb").write_bytes(mmdb.written(mmdb.CITY))
         places = Places(str(directory / "places.mmdb"))
         places.renew()
-        self.world = World(directory, places=places)
         signs = WriteKey(2, secret=False, id=2, signing=SIGNING_SECRET)
         gate = Gate({KEY: WriteKey(1, secret=False, id=1), SIGNING_KEY: signs})
-        self.world.accept._keys = gate
+        self.world = World(directory, places=places, keys=gate)
         reception = Reception(gate, Health(), BODY_BYTES_MAX, Clients(("127.0.0.0/8",)))
         reception.open(self.world.accept)
         self.listener = socket.create_server(("127.0.0.1", 0))
