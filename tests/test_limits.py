@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
+from inside import World
 from running_edge import Client
-from test_accept import World
 
 from pugd.edge.gate import Gate
 from pugd.edge.health import Health

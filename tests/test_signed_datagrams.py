@@ -11,7 +11,7 @@ import pytest
 from dialects.test_signature import SECRET, signed, together
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_accept import NOW, World, track
+from inside import NOW, World, track
 
 from pugd import errors
 from pugd.dialects.signature import AWAY_MS_MAX
@@ -32,9 +32,8 @@ def opened(directory: Path) -> World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = opened(tmp_path)
-    yield made
-    made.writer.close()
+    with opened(tmp_path) as made:
+        yield made
 
 
 def lines(*messages: dict[str, Any], key: str = "k") -> bytes:

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import mmdb
 import trio
 from dialects.hostile import BODY_BYTES_MAX, KEY, SIGNING_KEY, SIGNING_SECRET, Case, case, datagram
+from inside import World
 from running_edge import Client
-from test_accept import World
 
 from pugd.columns import block as columns
 from pugd.drain import STEPS

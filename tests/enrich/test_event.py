@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from test_accept import PUBLIC, World, track
+from inside import PUBLIC, World, track
 
 from pugd.accept import Arrival
 from pugd.dialects.dialect import Asked
@@ -22,9 +22,8 @@ HEADLESS = CHROME.replace("Chrome/", "HeadlessChrome/")
 
 @pytest.fixture
 def world(tmp_path):
-    made = World(tmp_path)
-    yield made
-    made.writer.close()
+    with World(tmp_path) as made:
+        yield made
 
 
 def sent(world: World, *events: dict[str, Any], user_agent: str = "", from_browser: bool = False) -> None:
