@@ -12,7 +12,7 @@ import httpx
 from crowd import crowd, projects, stored
 from engine import opened_store
 from histories import History
-from web.test_console import HOSTILE, Console
+from web.consoles import HOSTILE, Console
 
 BEGAN = 1_700_000_000_000
 DAY = 86_400_000

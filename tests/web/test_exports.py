@@ -13,7 +13,7 @@ import trio.testing
 from engine import opened_store
 from hypercorn.config import Config
 from hypercorn.trio import serve
-from web.test_console import AT_ONCE, opened
+from web.consoles import AT_ONCE, opened
 
 from pugd.limits import Limits
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 import pytest
 from starlette.routing import Route
-from web.test_console import opened
+from web.consoles import opened
 
 from pugd.ask import JOURNEYS
 from pugd.web import openapi, parameters
