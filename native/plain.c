@@ -65,14 +65,24 @@ struct form {
     struct member members[MEMBERS_MAX];
 };
 
+/* What an event asks of traits: each operation as it stands. */
+struct change {
+    const uint8_t *at[PUGD_PLAIN_OPERATIONS_COUNT];
+    uint32_t length[PUGD_PLAIN_OPERATIONS_COUNT];
+    uint8_t denied;
+};
+
 struct pugd_plain {
     uint64_t seed;
     uint32_t fields;
     struct pugd_plain_event *events;
     size_t count, room;
     size_t looked; /* events before this have their context */
-    struct buffer keys, ids, rows;
-    struct buffer said; /* what is put together of contexts that lie among properties */
+    struct buffer keys, ids, rows, told;
+    struct buffer said; /* what is put together of contexts that lie among properties; properties written anew */
+    struct change *changes;
+    uint32_t *changing; /* of which event each is */
+    size_t changes_count, changes_room;
     struct form *forms;
     uint32_t forms_count;
     const uint8_t *key; /* that the last body named */
@@ -130,6 +140,9 @@ void pugd_plain_free(struct pugd_plain *p)
     pugd_free(p->keys.bytes);
     pugd_free(p->ids.bytes);
     pugd_free(p->rows.bytes);
+    pugd_free(p->told.bytes);
+    pugd_free(p->changes);
+    pugd_free(p->changing);
     pugd_free(p->said.bytes);
     pugd_free(p->forms);
     pugd_free(p);
@@ -137,7 +150,7 @@ void pugd_plain_free(struct pugd_plain *p)
 
 void pugd_plain_reset(struct pugd_plain *p)
 {
-    p->count = p->looked = 0;
+    p->count = p->looked = p->changes_count = 0;
     p->said.length = 0;
     /* Only here, where no event refers to one. A quarter free, so that a group of bodies finds room. */
     if (p->contexts_count > CONTEXTS_MAX / 4 * 3 || p->contexts_bytes > CONTEXTS_BYTES_MAX) forget_contexts(p);
@@ -200,7 +213,7 @@ static uint8_t *put_bytes(uint8_t *at, const uint8_t *bytes, uint32_t length)
         *at++ = 0xc6;
         at = put_be(at, length, 4);
     }
-    memcpy(at, bytes, length);
+    if (length) memcpy(at, bytes, length);
     return at + length;
 }
 
@@ -566,10 +579,11 @@ struct piece {
 /* An event while it is read. */
 struct reading {
     struct pugd_plain_event e;
-    struct piece event, name, id, id_else, user, anonymous, distinct, distinct_else, same;
+    struct piece event, name, id, id_else, user, anonymous, distinct, distinct_else, same, joined;
+    struct change change;
     int64_t time, time_else, age; /* ms; -1: none */
     uint64_t met;                 /* a bit for each role */
-    int known, had, has_url;
+    int known, had, has_url, changes, odd_joined, odd_denied;
     int call;
 };
 
@@ -641,6 +655,18 @@ static int put_together(struct pugd_plain *p, struct body *b, struct reading *r,
     memcpy(at, value, length);
     p->said.length = (size_t)(at + length - p->said.bytes);
     return 0;
+}
+
+static uint8_t *put_member(uint8_t *at, int some, struct piece key, struct piece value)
+{
+    if (some) *at++ = ',';
+    *at++ = '"';
+    if (key.length) memcpy(at, key.at, key.length);
+    at += key.length;
+    *at++ = '"';
+    *at++ = ':';
+    memcpy(at, value.at, value.length);
+    return at + value.length;
 }
 
 /* Leave the member that names the key out of the properties: with the comma behind it, or, as the last, before it. */
@@ -774,6 +800,33 @@ static int take_role(struct pugd_plain *p, struct body *b, struct reading *r, st
         return is_null(value, length) || (length == 5 && memcmp(value, "false", 5) == 0) ? 0 : -1;
     case PUGD_PLAIN_URL: r->has_url = next(t) == '"'; return take_value(t, &value, &length);
     case PUGD_PLAIN_NULL: return take_value(t, &value, &length) || !is_null(value, length) ? -1 : 0;
+    case PUGD_PLAIN_JOINED:
+        if (next(t) == '"') {
+            struct string s;
+            if (take_string(t, &s)) return -1;
+            r->odd_joined = !s.plain || s.length > ID_MAX_BYTES;
+            r->joined = (struct piece){s.at, s.length};
+            return 0;
+        }
+        if (take_value(t, &value, &length)) return -1;
+        r->odd_joined = !is_null(value, length);
+        return 0;
+    case PUGD_PLAIN_PROFILE:
+        if (take_value(t, &value, &length)) return -1;
+        r->odd_denied = value[0] == '"' && memchr(value, '\\', length);
+        r->change.denied = (length == 5 && !memcmp(value, "false", 5)) || (length == 7 && !memcmp(value, "\"false\"", 7));
+        return 0;
+    case PUGD_PLAIN_SET:
+    case PUGD_PLAIN_SET_ONCE:
+    case PUGD_PLAIN_UNSET:
+    case PUGD_PLAIN_SET_BESIDE:
+    case PUGD_PLAIN_SET_ONCE_BESIDE:
+    case PUGD_PLAIN_UNSET_BESIDE:
+        if (take_value(t, &value, &length) || length > UINT32_MAX) return -1;
+        r->change.at[role - PUGD_PLAIN_SET] = value;
+        r->change.length[role - PUGD_PLAIN_SET] = (uint32_t)length;
+        r->changes = 1;
+        return 0;
     default: return -1; /* PUGD_PLAIN_ODD */
     }
 }
@@ -829,9 +882,11 @@ static void decide_who(const struct form *f, struct reading *r)
     struct piece user = r->user, anonymous = r->anonymous;
     if (f->flags & PUGD_PLAIN_ONE_ID) {
         struct piece who = r->distinct.length ? r->distinct : r->distinct_else;
-        int known = r->known || (r->same.length && same(r->same, who));
+        int identifies = r->call == PUGD_PLAIN_IDENTIFY;
+        int known = identifies || r->known || (r->same.length && same(r->same, who));
         user = anonymous = (struct piece){NULL, 0};
         *(known ? &user : &anonymous) = who;
+        if (identifies && who.length && !same(r->joined, who)) anonymous = r->joined;
     } else if (f->flags & PUGD_PLAIN_DEVICE_ID) {
         struct piece device = bare(r->anonymous), distinct = bare(r->distinct);
         int is_device = distinct.at != r->distinct.at;
@@ -851,10 +906,98 @@ static void decide_who(const struct form *f, struct reading *r)
     r->e.anonymous_length = anonymous.length;
 }
 
+/* May an operation have the key "ip" or "$ip", however it is escaped? */
+static int may_hold_address(const uint8_t *json, size_t length)
+{
+    const uint8_t *end = json + length, *at = json;
+    for (; (at = memmem(at, (size_t)(end - at), "ip\"", 3)); at += 3)
+        if (at > json && (at[-1] == '"' || at[-1] == '$')) return 1;
+    for (at = json; (at = memmem(at, (size_t)(end - at), "\\u00", 4)); at += 4)
+        if (end - at >= 6 && (!memcmp(at + 4, "69", 2) || !memcmp(at + 4, "70", 2) || !memcmp(at + 4, "24", 2))) return 1;
+    return 0;
+}
+
+/* Write the properties anew, with the operations beside them in the place of those that they have, or behind them. */
+static int put_beside(struct pugd_plain *p, struct body *b, struct reading *r)
+{
+    static const struct piece names[] = {
+        {(const uint8_t *)"$set", 4}, {(const uint8_t *)"$set_once", 9}, {(const uint8_t *)"$unset", 6}};
+    struct pugd_plain_event *e = &r->e;
+    const uint8_t *const *beside = r->change.at + 3;
+    const uint32_t *lengths = r->change.length + 3;
+    struct text t = {e->properties, e->properties + e->properties_length};
+    size_t most = (size_t)e->properties_length + 2, begin = p->said.length;
+    int put[3] = {0, 0, 0}, some = 0;
+    for (int i = 0; i < 3; i++) most += (size_t)lengths[i] + names[i].length + 4;
+    if (e->cut_length || most > UINT32_MAX) return -1;
+    if (reserve(&p->said, most)) {
+        b->starved = 1;
+        return -1;
+    }
+    uint8_t *at = p->said.bytes + begin;
+    *at++ = '{';
+    t.at++;
+    while (next(&t) == '"') {
+        struct piece key, value;
+        struct string s;
+        const uint8_t *from;
+        size_t length;
+        if (take_string(&t, &s) || !s.plain || next(&t) != ':') return -1;
+        t.at++;
+        if (take_value(&t, &from, &length)) return -1;
+        key = (struct piece){s.at, s.length};
+        value = (struct piece){from, (uint32_t)length};
+        for (int i = 0; i < 3; i++)
+            if (beside[i] && same(key, names[i])) {
+                value = (struct piece){beside[i], lengths[i]};
+                put[i] = 1;
+            }
+        at = put_member(at, some++, key, value);
+        if (next(&t) == ',') t.at++;
+    }
+    for (int i = 0; i < 3; i++)
+        if (beside[i] && !put[i]) at = put_member(at, some++, names[i], (struct piece){beside[i], lengths[i]});
+    *at++ = '}';
+    p->said.length = (size_t)(at - p->said.bytes);
+    e->written = 1;
+    e->properties_at = begin;
+    e->properties_length = (uint32_t)(p->said.length - begin);
+    return 0;
+}
+
+/* Keep what an event asks beside its row; give its properties what it has of that beside them. */
+static int add_change(struct pugd_plain *p, struct body *b, struct reading *r, int is_event)
+{
+    const struct change *c = &r->change;
+    if (r->changes && r->odd_denied) return -1;
+    if (is_event) {
+        for (int i = 0; i < PUGD_PLAIN_OPERATIONS_COUNT; i++)
+            if (c->at[i] && may_hold_address(c->at[i], c->length[i])) return -1;
+        if ((c->at[3] || c->at[4] || c->at[5]) && put_beside(p, b, r)) return -1;
+    }
+    if (p->changes_count == p->changes_room) {
+        size_t room = p->changes_room ? 2 * p->changes_room : 64;
+        struct change *changes = pugd_realloc(p->changes, room * sizeof *changes);
+        if (changes) p->changes = changes;
+        uint32_t *changing = pugd_realloc(p->changing, room * sizeof *changing);
+        if (changing) p->changing = changing;
+        if (!changes || !changing) {
+            b->starved = 1;
+            return -1;
+        }
+        p->changes_room = room;
+    }
+    p->changing[p->changes_count] = (uint32_t)p->count;
+    p->changes[p->changes_count++] = *c;
+    r->e.change = (uint32_t)p->changes_count;
+    return 0;
+}
+
 /* What the members that were read say together; add the event. returns 0; -1: not plain, or no memory */
 static int finish(struct pugd_plain *p, struct body *b, struct reading *r)
 {
     static const struct piece views[] = {{(const uint8_t *)"page_view", 9}, {(const uint8_t *)"screen_view", 11}};
+    static const struct piece calls[] = {{(const uint8_t *)"identify", 8}, {(const uint8_t *)"traits", 6}};
     const struct form *f = b->form;
     struct pugd_plain_event *e = &r->e;
     struct piece name = r->event, id = r->id.length ? r->id : r->id_else;
@@ -862,10 +1005,17 @@ static int finish(struct pugd_plain *p, struct body *b, struct reading *r)
     if (f->flags & PUGD_PLAIN_BY_NAME) {
         call = name.length ? role_of(f, PUGD_PLAIN_NAMES_LEVEL, name.at, name.length) : 0;
         if (!call || (call == PUGD_PLAIN_PAGE && f->flags & PUGD_PLAIN_PAGE_HAS_URL && !r->has_url)) call = PUGD_PLAIN_TRACK;
+        if (call >= PUGD_PLAIN_IDENTIFY && call <= PUGD_PLAIN_TRAITS && f->flags & PUGD_PLAIN_ONE_ID)
+            name = calls[call - PUGD_PLAIN_IDENTIFY];
+        else if (call > PUGD_PLAIN_SCREEN)
+            return -1;
+        r->call = call;
     } else if (call == PUGD_PLAIN_PAGE || call == PUGD_PLAIN_SCREEN) {
         name = r->name.length ? r->name : views[call - PUGD_PLAIN_PAGE];
     }
-    if (call < PUGD_PLAIN_TRACK || call > PUGD_PLAIN_SCREEN || !name.length || !id.length) return -1;
+    int is_event = call <= PUGD_PLAIN_SCREEN;
+    if (call < PUGD_PLAIN_TRACK || !name.length || !id.length) return -1;
+    if ((!is_event && !(f->flags & PUGD_PLAIN_BY_NAME)) || (call == PUGD_PLAIN_IDENTIFY && r->odd_joined)) return -1;
     decide_who(f, r);
     if (!e->user_length && !e->anonymous_length) return -1;
     if (is_reserved(e->user, e->user_length) || is_reserved(e->anonymous, e->anonymous_length)) return -1;
@@ -894,6 +1044,7 @@ static int finish(struct pugd_plain *p, struct body *b, struct reading *r)
     if (f->marker_length && holds(e->properties, e->properties_length, f->marker, f->marker_length) !=
                                 holds(context_of(p, e), e->context_length, f->marker, f->marker_length))
         return -1;
+    if ((r->changes || !is_event) && add_change(p, b, r, is_event)) return -1;
     e->hash = hash_of(p->seed ^ b->agent_hash ^ (uint64_t)e->variant << 32, context_of(p, e), e->context_length);
     e->known = find_context(p, e);
     if (p->count == p->room) {
@@ -944,6 +1095,12 @@ static int take_body(struct pugd_plain *p, struct body *b, struct text *t)
     return finish(p, b, &r);
 }
 
+/* Those of events that are no more. */
+static void forget_changes(struct pugd_plain *p)
+{
+    while (p->changes_count && p->changing[p->changes_count - 1] >= p->count) p->changes_count--;
+}
+
 int64_t pugd_plain_add(struct pugd_plain *p, uint32_t form, const uint8_t *body, size_t length, int call,
                        int64_t received_at, const uint8_t *agent, uint32_t agent_length, const uint8_t *place,
                        uint32_t place_length)
@@ -962,6 +1119,7 @@ int64_t pugd_plain_add(struct pugd_plain *p, uint32_t form, const uint8_t *body,
     if (take_body(p, &b, &t)) {
         pugd_plain_drop(p, p->count - before);
         p->said.length = said;
+        forget_changes(p);
         p->key = NULL;
         p->key_length = 0;
         return b.starved ? -1 : 0;
@@ -978,6 +1136,7 @@ void pugd_plain_drop(struct pugd_plain *p, size_t count)
     p->count -= count;
     p->said.length = p->events[p->count].said_at;
     if (p->looked > p->count) p->looked = p->count;
+    forget_changes(p);
 }
 
 const uint8_t *pugd_plain_key(const struct pugd_plain *p, size_t *length, int *shape)
@@ -1029,6 +1188,46 @@ const uint8_t *pugd_plain_event_keys(struct pugd_plain *p, size_t *length)
     return array_of(b, 4 * (uint64_t)p->count, length);
 }
 
+const uint32_t *pugd_plain_changing(const struct pugd_plain *p, size_t from, size_t *count)
+{
+    size_t at = p->changes_count;
+    while (at && p->changing[at - 1] >= from) at--;
+    *count = p->changes_count - at;
+    return *count ? p->changing + at : NULL;
+}
+
+const uint8_t *pugd_plain_told(struct pugd_plain *p, const uint32_t *events, size_t count, size_t *length)
+{
+    static const struct change nothing;
+    struct buffer *b = &p->told;
+    b->length = 0;
+    if (reserve(b, 5)) return NULL;
+    b->length = 5;
+    for (size_t i = 0; i < count; i++) {
+        const struct pugd_plain_event *e = &p->events[events[i]];
+        const struct context *c = &p->contexts[e->known];
+        const struct change *asks = e->change ? &p->changes[e->change - 1] : &nothing;
+        size_t most = 128 + (size_t)e->event_id_length + e->user_length + e->anonymous_length + c->middle_length;
+        for (int j = 0; j < PUGD_PLAIN_OPERATIONS_COUNT; j++) most += asks->length[j];
+        if (reserve(b, most)) return NULL;
+        uint8_t *at = b->bytes + b->length;
+        *at++ = 0xdc;
+        at = put_be(at, 9 + PUGD_PLAIN_OPERATIONS_COUNT, 2);
+        at = put_uint(at, events[i]);
+        at = put_uint(at, e->call);
+        at = put_text(at, e->event_id, e->event_id_length);
+        at = put_text(at, e->user, e->user_length);
+        at = put_text(at, e->anonymous, e->anonymous_length);
+        at = put_uint(at, (uint64_t)e->occurred_at);
+        at = put_uint(at, (uint64_t)e->received_at);
+        at = put_uint(at, asks->denied);
+        for (int j = 0; j < PUGD_PLAIN_OPERATIONS_COUNT; j++) at = put_bytes(at, asks->at[j], asks->length[j]);
+        at = put_bytes(at, c->bytes + c->length + c->agent_length, c->middle_length);
+        b->length = (size_t)(at - b->bytes);
+    }
+    return array_of(b, count, length);
+}
+
 const uint8_t *pugd_plain_ids(struct pugd_plain *p, size_t *length)
 {
     struct buffer *b = &p->ids;
@@ -1061,9 +1260,9 @@ size_t pugd_plain_most(const struct pugd_plain *p)
     return most;
 }
 
-static uint8_t *put_properties(uint8_t *at, const struct pugd_plain_event *e)
+static uint8_t *put_properties(uint8_t *at, const struct pugd_plain *p, const struct pugd_plain_event *e)
 {
-    const uint8_t *whole = e->properties;
+    const uint8_t *whole = e->written ? p->said.bytes + e->properties_at : e->properties;
     if (!e->cut_length) return put_bytes(at, whole, e->properties_length);
     uint32_t before = (uint32_t)(e->cut - whole), length = e->properties_length - e->cut_length;
     /* The head and the first part; the second goes over what is too much of it. */
@@ -1086,13 +1285,14 @@ const uint8_t *pugd_plain_rows(struct pugd_plain *p, const uint64_t *actors, con
             continue;
         }
         const struct pugd_plain_event *e = &p->events[i];
+        if (e->call > PUGD_PLAIN_SCREEN) continue;
         const struct context *c = &p->contexts[e->known];
         if (reserve(b, most_of(p, e))) return NULL;
         uint8_t *at = b->bytes + b->length;
         *at++ = 0xdc;
         at = put_be(at, p->fields, 2);
+        while (olds < old_count && old[olds] < i) olds++;
         int is_old = olds < old_count && old[olds] == i;
-        olds += (size_t)is_old;
         *at++ = is_old ? KIND_OLD_EVENT : KIND_EVENT;
         at = put_uint(at, e->project);
         at = put_uint(at, actors[i]);
@@ -1108,7 +1308,7 @@ const uint8_t *pugd_plain_rows(struct pugd_plain *p, const uint64_t *actors, con
         const uint8_t *told = c->bytes + c->length + c->agent_length;
         memcpy(at, told, c->middle_length);
         at += c->middle_length;
-        at = put_properties(at, e);
+        at = put_properties(at, p, e);
         memcpy(at, told + c->middle_length, c->start_length);
         at += c->start_length;
         if (e->place_length) memcpy(at, e->place, e->place_length);

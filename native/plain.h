@@ -2,7 +2,8 @@
  *
  * A dialect describes its bodies as a form: which members it knows, at which level, and the role of each. Members that a
  * form does not name are passed over. A body is plain when it is storable JSON without a key twice, no key that is read
- * has an escape, and every event in it is a track, a page or a screen with nothing unusual:
+ * has an escape, and every event in it is a track, a page or a screen with nothing unusual, or, where the form is BY_NAME, an identify or
+ * a change of traits, which is no event (IDENTIFY, TRAITS):
  *
  *   AROUND_LEVEL       an envelope's members, or those of the one event that a body is
  *   EVENT_LEVEL        an event's               PROPERTIES_LEVEL  its properties', where the form is WALKED
@@ -17,6 +18,12 @@
  *   DISTINCT, …_ELSE   ONE_ID: whoever it was, a user where KNOWN is true or SAME is the same. DEVICE_ID: a user where it
  *                      is not the device, unless HAD is true; see dialects/mixpanel.py. MARKED_ID: a user where it does
  *                      not begin with `anon-`
+ *   JOINED             of an identify, the anonymous id that its distinct id is joined with, if it is another; of up to 128
+ *                      bytes; of anything else than an identify, anything
+ *   SET, SET_ONCE, UNSET, …_BESIDE   ONE_ID: changes of traits, in the properties and beside them: any value, which
+ *                      `told` gives. Of an event those beside become members of the properties, `$set`, `$set_once` and
+ *                      `$unset`, which are then written anew, without white space; none may hold an address
+ *   PROFILE            anything; `told` says whether it is false, or "false": then nothing changes traits
  *   TIME, TIME_ELSE    null, or YYYY-MM-DDTHH:MM:SS.mmm (or .mmmmmm) with Z or +00:00; where the form has NUMBERS, also one
  *                      of seconds or milliseconds; after 1970, at most 24 h ahead
  *   AGE                milliseconds before receipt, where there is no time
@@ -35,6 +42,7 @@
  * agent, is learnt from there, by its bytes: `pugd_plain_learn`.
  *
  *   body ──add──► events ──own──event_keys, ids──► (duplicates, actors) ──rows──► MessagePack rows
+ *                    └──changing, told──► what asks for more than a row, one by one
  *
  * Events hold pointers into their bodies, agents and places, which must stay until `reset`. Source of the row:
  * pugd/model.py, Batch.
@@ -58,7 +66,14 @@ enum pugd_plain_level {
     PUGD_PLAIN_CHANNELS_LEVEL,
 };
 
-enum pugd_plain_call { PUGD_PLAIN_TRACK = 1, PUGD_PLAIN_PAGE = 2, PUGD_PLAIN_SCREEN = 3, PUGD_PLAIN_OTHER = 4 };
+enum pugd_plain_call {
+    PUGD_PLAIN_TRACK = 1,
+    PUGD_PLAIN_PAGE = 2,
+    PUGD_PLAIN_SCREEN = 3,
+    PUGD_PLAIN_OTHER = 4,
+    PUGD_PLAIN_IDENTIFY = 5, /* this and the next are no events, and have no rows here */
+    PUGD_PLAIN_TRAITS = 6,
+};
 
 enum pugd_plain_role {
     PUGD_PLAIN_TYPE = 1,
@@ -90,7 +105,16 @@ enum pugd_plain_role {
     PUGD_PLAIN_FALSE,
     PUGD_PLAIN_URL,
     PUGD_PLAIN_NONE, /* passed over, as what the form does not name */
+    PUGD_PLAIN_JOINED,
+    PUGD_PLAIN_PROFILE,
+    PUGD_PLAIN_SET, /* in the properties: in the order of OPERATIONS below */
+    PUGD_PLAIN_SET_ONCE,
+    PUGD_PLAIN_UNSET,
+    PUGD_PLAIN_SET_BESIDE, /* beside them */
+    PUGD_PLAIN_SET_ONCE_BESIDE,
+    PUGD_PLAIN_UNSET_BESIDE,
 };
+#define PUGD_PLAIN_OPERATIONS_COUNT 6
 #define PUGD_PLAIN_ROLE 0x3f
 #define PUGD_PLAIN_SAYS 0x40 /* beside a role, or alone: the member is a part of the context */
 #define PUGD_PLAIN_CHANNEL_MAX 7
@@ -127,11 +151,14 @@ struct pugd_plain_event {
     uint8_t call, channel;
     uint8_t variant;      /* of its context: of which kind of form, and its channel */
     uint8_t put_together; /* its context is not in its body */
+    uint8_t written;      /* its properties are not in its body, but where `properties_at` says */
     uint32_t known;       /* index of its context, or PUGD_PLAIN_UNKNOWN */
+    uint32_t change;      /* number of what it changes + 1; 0: nothing */
     uint64_t hash;        /* of its context, agent and variant */
     int64_t occurred_at;  /* ms; the original time too */
     int64_t received_at;
     size_t said_at; /* where what was put together for it begins, or would */
+    size_t properties_at;
 };
 
 #define PUGD_PLAIN_UNKNOWN 0xffffffffu
@@ -183,6 +210,15 @@ size_t pugd_plain_count(const struct pugd_plain *p);
 /* An event, its context where it lies until the next `add`; NULL: there is none of this number. */
 const struct pugd_plain_event *pugd_plain_at(struct pugd_plain *p, size_t index);
 
+/* Which of the events from number `from` on are an identify, or change traits, ascending; valid until the next `add` or
+ * `drop`. NULL: none. */
+const uint32_t *pugd_plain_changing(const struct pugd_plain *p, size_t from, size_t *count);
+
+/* What `count` events say, one MessagePack array after another: number, call, event id, user id, anonymous id,
+ * occurred_at, received_at, whether PROFILE denies it, SET … UNSET_BESIDE as they stand, '' where absent, and the
+ * `middle` of its context, which must be known. Valid until the next call; NULL without memory. */
+const uint8_t *pugd_plain_told(struct pugd_plain *p, const uint32_t *events, size_t count, size_t *length);
+
 /* How long the rows of all events are together at most, in bytes. Every context must be known. */
 size_t pugd_plain_most(const struct pugd_plain *p);
 
@@ -191,7 +227,7 @@ size_t pugd_plain_most(const struct pugd_plain *p);
 const uint8_t *pugd_plain_event_keys(struct pugd_plain *p, size_t *length);
 const uint8_t *pugd_plain_ids(struct pugd_plain *p, size_t *length);
 
-/* The rows of all events but those at `skip`, one after another; of those at `old` as of old events. Both ascend. Every
+/* The rows of all events but those at `skip` and those that are none, one after another; of those at `old` as of old events. Both ascend. Every
  * context must be known.
  * returns  NULL without memory; valid until the next call */
 const uint8_t *pugd_plain_rows(struct pugd_plain *p, const uint64_t *actors, const uint32_t *skip, size_t skip_count,

@@ -245,7 +245,7 @@ class Accept:
                 plain.drop(count)
                 return None
             key = arrival.key = opened
-        plain.own(count, key.project)
+        plain.own(count, key.project, secret=key.secret)
         self._keys.count(key, count, received_at)
         return Ack(count, [], None, 0, form.told(plain.shape(), count, len(arrival.body), received_at))
 

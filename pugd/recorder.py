@@ -87,7 +87,7 @@ class Recorder:
             # A row repeats at most what its context says, in columns of its own; each trait's row its call's ids.
             count, repeated = taken.length, repeated + sum(map(_repeats, taken.calls.values()))
         else:
-            count, repeated = taken.count, taken.most()
+            count, repeated = taken.count, taken.most() + sum(map(_repeats, taken.calls.values()))
         return self._writer.room(2 * (size + repeated) + count * ROW_BYTES)
 
     def keep_batch(self, batch: Batch, received_at: int) -> tuple[int, list[int]]:
@@ -112,20 +112,23 @@ class Recorder:
         return self._append(parts, count), met.reused
 
     def keep_plain(self, plain: Plain, received_at: int) -> tuple[int, list[int]]:
-        """The same for plain events. What their ids prove stands before all of them."""
+        """The same for plain events. What they ask, and what their ids prove, stands before all of them."""
         count = plain.count
         actors, look = self._graph.resolve_many(plain.ids(), count)
         met = self._recent.add_many(plain.event_keys(), actors, received_at)
-        self._events += count - len(met.duplicates)
+        count -= len(met.duplicates) + len(plain.no_events.difference(met.duplicates))
+        self._events += count
         self._duplicates += len(met.duplicates) - len(met.reused)
-        links: list[object] = []
-        if look:
-            for index in sorted(set(look).difference(met.duplicates)):
-                self._link(plain.evidence(index), links)
+        before: list[object] = []
+        if look or plain.calls:
+            old = set(met.old)
+            for index, call in plain.asking(look, met.duplicates):
+                self._link(call, before, index in old)
+                self._change_traits(call, actors[index], OLD_TRAIT if index in old else TRAIT, before)
         rows = plain.rows(actors, met.duplicates, met.old)
-        if links:
-            rows = b"".join([*map(_pack, links), rows])
-        count += len(links) - len(met.duplicates)
+        if before:
+            rows = b"".join([*map(_pack, before), rows])
+        count += len(before)
         return self._writer.append(rows, count) if count else self._writer.position, met.reused
 
     def _rows(

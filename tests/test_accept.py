@@ -212,6 +212,11 @@ def _others(number: int) -> list[Arrival]:
             case 0:
                 said = {"distinct_id": who, "$is_identified": who == "b", "$lib": "web", "token": key}
                 event = {"event": name, "uuid": one, "properties": said}
+                if choose.random() < 0.4:
+                    said |= {"$anon_distinct_id": choose.choice(["a", "anon"]), "$set": {"plan": number}}
+                if choose.random() < 0.3:
+                    event["$set_once"] = {"first": number}
+                    event["timestamp"] = NOW - choose.choice([0, 40 * 86_400_000])
                 arrivals.append((asked("capture", b"_=%d" % NOW), choose.choice([event, [event, event]]), posthog))
             case 1:
                 said = {"$user_id": who, "$device_id": "d", "$insert_id": one, "time": NOW, "token": key}
@@ -257,3 +262,4 @@ def test_other_dialects_are_answered_and_kept_alike_on_either_way(tmp_path: Path
     assert {answer.status for answer in seen[0][0]} == {200, 400}
     assert len(seen[0][1][0]) > 50
     assert seen[0][2].links > 5
+    assert seen[0][2].traits > 15

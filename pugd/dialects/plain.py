@@ -4,6 +4,9 @@ The short way beside the dialects' own, for what nearly all traffic is: drawn in
 plain. A dialect describes its bodies as a Form; a body that is not plain is left alone, for the dialect's `decode` to
 read. What a plain body means is what is said there, down to the bytes of its rows; a context is understood there and in
 context.py once, and known by its bytes and the browser's user agent from then on.
+
+What a plain event asks beside its row, a link or changes of traits, C finds and leaves as it stands: `calls` has it, as
+the long way would, and `asking` gives it in order. The rest of its body is made rows of as ever.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import secrets
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +33,10 @@ NEW_CONTEXTS_MAX = 512
 """And one with more contexts that nobody saw before: to understand each costs some ten µs."""
 AGENT_LENGTH_MAX = 512
 """And one from a browser of a longer name."""
+CALLS_MAX = 512
+"""And one with more events that ask for a link or change traits: each costs some ten µs here."""
+CHANGES_MAX = 4096
+"""And one that changes more traits: each is a row of its own, which costs 2 µs."""
 
 SKEW_DEAD_BAND_MS: Final[int] = lib.PUGD_PLAIN_SKEW_DEAD_BAND_MS
 """A body that was sent at another time than this, by its own account, is not plain."""
@@ -47,6 +55,10 @@ PAGE: Final[int] = lib.PUGD_PLAIN_PAGE
 SCREEN: Final[int] = lib.PUGD_PLAIN_SCREEN
 OTHER: Final[int] = lib.PUGD_PLAIN_OTHER
 """A call that is not plain."""
+IDENTIFY: Final[int] = lib.PUGD_PLAIN_IDENTIFY
+TRAITS: Final[int] = lib.PUGD_PLAIN_TRAITS
+"""Calls that are no events."""
+_WORDS: Final = {IDENTIFY: "identify", TRAITS: "traits"}
 _CHANNELS: Final = (None, "web", "mobile", "server")
 
 
@@ -93,6 +105,14 @@ class Role:
     FALSE: Final[int] = lib.PUGD_PLAIN_FALSE
     URL: Final[int] = lib.PUGD_PLAIN_URL
     NONE: Final[int] = lib.PUGD_PLAIN_NONE
+    JOINED: Final[int] = lib.PUGD_PLAIN_JOINED
+    PROFILE: Final[int] = lib.PUGD_PLAIN_PROFILE
+    SET: Final[int] = lib.PUGD_PLAIN_SET
+    SET_ONCE: Final[int] = lib.PUGD_PLAIN_SET_ONCE
+    UNSET: Final[int] = lib.PUGD_PLAIN_UNSET
+    SET_BESIDE: Final[int] = lib.PUGD_PLAIN_SET_BESIDE
+    SET_ONCE_BESIDE: Final[int] = lib.PUGD_PLAIN_SET_ONCE_BESIDE
+    UNSET_BESIDE: Final[int] = lib.PUGD_PLAIN_UNSET_BESIDE
     SAYS: Final[int] = lib.PUGD_PLAIN_SAYS
     """A part of the context, and nothing else; with `|` beside a role, that too."""
 
@@ -127,6 +147,8 @@ class Form(Struct, frozen=True, eq=False):
     """Shape, events, bytes and time of a body → what its answer is made of, as `decode` gives it once it is read."""
     marker: bytes = b""
     """What the context says depends on whether this stands in the properties: it must stand in what is SAID too."""
+    changes: Callable[[Sequence[bytes], Sequence[bytes]], list[traits.Change] | Refusal] | None = None
+    """SET, SET_ONCE and UNSET in the properties and beside them, each empty where it is absent → what they change."""
     opened: Callable[[bytes], bytes | None] | None = None
     """Where a body is no JSON: what makes it so. None: it is not plain."""
 
@@ -144,6 +166,30 @@ def named(struct: type[Struct], roles: Mapping[int, Sequence[str]]) -> dict[str,
 
 WALKED: Final = dict.fromkeys(("ip", "$ip", *traits.OPERATIONS), Role.ODD)
 """Members of the properties that a form must name which is WALKED: what is in them is not kept as it is."""
+
+
+class _Told(Struct, array_like=True, gc=False):
+    """What an event says: native/plain.h."""
+
+    number: int
+    call: int
+    event_id: str
+    user_id: str
+    anonymous_id: str
+    occurred_at: int
+    received_at: int
+    denied: int
+    set: bytes
+    set_once: bytes
+    unset: bytes
+    set_beside: bytes
+    set_once_beside: bytes
+    unset_beside: bytes
+    middle: bytes
+
+
+_told = msgspec.msgpack.Decoder(list[_Told]).decode
+_middle = msgspec.msgpack.Decoder(tuple[str, str, str, str, int, int]).decode
 
 
 class Plain:
@@ -164,6 +210,10 @@ class Plain:
         self._held: list[bytes] = []
         """Bodies, agents and places that events point into."""
         self.count = 0
+        self.calls: dict[int, Call] = {}
+        """What events ask beside their row, by their number: as in model.Batch."""
+        self.no_events: set[int] = set()
+        """Of which of them there are no rows."""
 
     def _enter(self, form: Form) -> int:
         number: int = lib.pugd_plain_form(self._plain, form.kind, form.flags, form.marker, len(form.marker))
@@ -217,6 +267,9 @@ class Plain:
             if not self._know_contexts(bool(agent)):
                 lib.pugd_plain_drop(self._plain, count)
                 return 0
+        if not self._keep_calls(form):
+            lib.pugd_plain_drop(self._plain, count)
+            return 0
         self._held += (body, agent, place)
         self.count += count
         if count > NEW_CONTEXTS_MAX and lib.pugd_plain_most(self._plain) > ROWS_BYTES_MAX:
@@ -246,6 +299,42 @@ class Plain:
                 return False  # too many in one wake-up: the long way needs no room here
         return bool(lib.pugd_plain_unknown(self._plain) < 0)
 
+    def _keep_calls(self, form: Form) -> bool:
+        """Understand what the events that were just added ask beside their rows; False where one asks wrongly, or for
+        too much."""
+        asking = lib.pugd_plain_changing(self._plain, self.count, self._length)
+        if asking == ffi.NULL:
+            return True
+        if self._length[0] > CALLS_MAX:
+            return False
+        assert form.changes is not None, "a form that names operations, or calls that are no events, has it"
+        calls: dict[int, Call] = {}
+        no_events: list[int] = []
+        left = CHANGES_MAX
+        for told in self._told(asking, self._length[0]):
+            changes = form.changes(
+                (told.set, told.set_once, told.unset), (told.set_beside, told.set_once_beside, told.unset_beside)
+            )
+            if isinstance(changes, Refusal):
+                return False
+            left -= len(changes)
+            if left < 0:
+                return False
+            if told.denied:
+                changes = []
+            call = _call(told, changes)
+            if told.call in _WORDS:
+                no_events.append(told.number)
+                calls[told.number] = call
+            elif changes:
+                calls[told.number] = call
+        self.calls |= calls
+        self.no_events.update(no_events)
+        return True
+
+    def _told(self, events: Any, count: int) -> list[_Told]:
+        return _told(self._written(lib.pugd_plain_told(self._plain, events, count, self._length)))
+
     def _understood(self, event: Any) -> context.Context | Refusal:
         raw, channel = self._kinds[event.variant >> 3].about(
             _bytes(event.context, event.context_length), _CHANNELS[event.variant & lib.PUGD_PLAIN_CHANNEL_MAX]
@@ -263,12 +352,24 @@ class Plain:
         lib.pugd_plain_key(self._plain, self._length, self._shape)
         return int(self._shape[0])
 
-    def own(self, count: int, project: int) -> None:
-        """The last `count` events are of this project."""
+    def own(self, count: int, project: int, *, secret: bool = False) -> None:
+        """The last `count` events are of this project. `secret`: a secret key sent them"""
         lib.pugd_plain_own(self._plain, count, project)
+        for number in self._last(count):
+            call = self.calls[number]
+            call.project = project
+            call.secret = secret and call.call != "event"  # what an event says of ids, a key does not back
+
+    def _last(self, count: int) -> list[int]:
+        """Which of the last `count` events have calls."""
+        first = self.count - count
+        return list(takewhile(lambda number: number >= first, reversed(self.calls))) if self.calls else []
 
     def drop(self, count: int) -> None:
         """Take the last `count` events back."""
+        for number in self._last(count):
+            del self.calls[number]
+            self.no_events.discard(number)
         lib.pugd_plain_drop(self._plain, count)
         self.count -= count
 
@@ -288,19 +389,20 @@ class Plain:
         event = lib.pugd_plain_at(self._plain, index)
         return _text(event.event_id, event.event_id_length)
 
-    def evidence(self, index: int) -> Call:
-        """What the ids of one event propose: a call like identify, but public, whatever key sent it."""
-        event = lib.pugd_plain_at(self._plain, index)
-        about = self._understood(event)
-        assert isinstance(about, context.Context), "it was understood when it came"
-        return Call(
-            "event", event.project, False, _text(event.event_id, event.event_id_length),
-            _text(event.user, event.user_length), _text(event.anonymous, event.anonymous_length),
-            event.occurred_at, event.received_at, event.occurred_at, "", TRANSPORT, about.platform, [],
-        )  # fmt: skip
+    def asking(self, look: Sequence[int], leave_out: Sequence[int]) -> list[tuple[int, Call]]:
+        """Which events, but those at `leave_out`, ask what, in order: `calls`, and at `look` what their ids prove,
+        which is a call like identify, but public, whatever key sent it."""
+        found = dict(self.calls)
+        if evidence := [index for index in look if index not in found]:
+            for told in self._told(ffi.new("uint32_t[]", evidence), len(evidence)):
+                found[told.number] = _call(told, [])
+                found[told.number].project = lib.pugd_plain_at(self._plain, told.number).project
+        for index in leave_out:
+            found.pop(index, None)
+        return sorted(found.items())
 
     def rows(self, actors: array[int], leave_out: list[int], old: list[int]) -> bytes:
-        """The rows of all events but those at `leave_out`, in MessagePack, one after another.
+        """The rows of all events but those at `leave_out`, and those that are none, in MessagePack, one after another.
 
         `old`  those whose rows are of old events (model.OLD_EVENT); both ascend
         """
@@ -321,6 +423,18 @@ class Plain:
         lib.pugd_plain_reset(self._plain)
         self._held.clear()
         self.count = 0
+        if self.calls:
+            self.calls.clear()
+            self.no_events.clear()
+
+
+def _call(told: _Told, changes: list[traits.Change]) -> Call:
+    _, _, platform, *_ = _middle(b"\x96" + told.middle)
+    return Call(
+        _WORDS.get(told.call, "event"), 0, False, told.event_id, told.user_id, told.anonymous_id, told.occurred_at,
+        told.received_at, told.occurred_at, "", TRANSPORT, platform, changes,
+        told.call not in _WORDS or bool(told.user_id),
+    )  # fmt: skip
 
 
 def _bytes(at: object, length: int) -> bytes:

@@ -21,6 +21,7 @@ takes nothing but a 200 for kept, and nothing below 500 for "again".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -32,12 +33,14 @@ from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
 from pugd.dialects.plain import (
     BATCHED,
+    IDENTIFY,
     MIXED,
     OTHER,
     PAGE,
     SCREEN,
     SINGLE,
     SKEW_DEAD_BAND_MS,
+    TRAITS,
     WALKED,
     Flag,
     Form,
@@ -364,16 +367,20 @@ def _changes(event: Event, said: _Properties) -> list[traits.Change] | Refusal:
     """What it changes of traits, in both places; what stands beside the properties wins."""
     if not (event.set or event.set_once or event.unset or said.set or said.set_once or said.unset):
         return []
+    return _changes_of(
+        (bytes(said.set), bytes(said.set_once), bytes(said.unset)),
+        (bytes(event.set), bytes(event.set_once), bytes(event.unset)),
+    )
+
+
+def _changes_of(within: Sequence[bytes], beside: Sequence[bytes]) -> list[traits.Change] | Refusal:
+    """The same of `$set`, `$set_once` and `$unset` in either place, each empty where it is absent."""
     found: dict[str, Raw] = {}
-    for name, beside, within in (
-        ("$set", event.set, said.set),
-        ("$set_once", event.set_once, said.set_once),
-        ("$unset", event.unset, said.unset),
-    ):
-        if beside and within and bytes(beside)[:1] == bytes(within)[:1] == b"{":
-            found[name] = Raw(_encode(_object.decode(within) | _object.decode(beside)))
-        elif beside or within:
-            found[name] = beside or within
+    for name, inner, outer in zip(("$set", "$set_once", "$unset"), within, beside, strict=True):
+        if inner and outer and inner[:1] == outer[:1] == b"{":
+            found[name] = Raw(_encode(_object.decode(inner) | _object.decode(outer)))
+        elif inner or outer:
+            found[name] = Raw(outer or inner)
     return traits.of_operations(found)
 
 
@@ -434,6 +441,7 @@ def _context(event: Event, said: _Properties, cookieless: bool) -> Raw:
 _EVENT: Final = named(Event, {
     Role.EVENT: ["event"], Role.ID: ["uuid"], Role.DISTINCT: ["distinct_id"], Role.PROPERTIES: ["properties"],
     Role.TIME: ["timestamp"], Role.AGE: ["offset"], Role.SENT: ["sent_at"], Role.KEY: ["api_key", "token"],
+    Role.SET_BESIDE: ["$set"], Role.SET_ONCE_BESIDE: ["$set_once"], Role.UNSET_BESIDE: ["$unset"],
 })  # fmt: skip
 _PLAIN: Final = Form(
     kind=1,
@@ -441,12 +449,13 @@ _PLAIN: Final = Form(
     members={
         Level.AROUND: _EVENT | {"batch": Role.LIST},
         Level.EVENT: _EVENT,
-        Level.PROPERTIES: named(_Properties, {
+        Level.PROPERTIES: WALKED | named(_Properties, {
             Role.ID_ELSE: ["$insert_id"], Role.DISTINCT_ELSE: ["distinct_id"], Role.TIME_ELSE: ["$time"],
             Role.KEY: ["token"], Role.SAME: ["$user_id"], Role.KNOWN: ["$is_identified"],
-            # What calls for more than an event, or for changes of traits, which are not plain.
-            Role.NONE: ["alias", "$anon_distinct_id", "$process_person_profile", "$ignore_sent_at", "$group_type",
-                        "$group_key", "$group_set", "$ip", "$geoip_disable"],
+            Role.JOINED: ["$anon_distinct_id"], Role.PROFILE: ["$process_person_profile"],
+            Role.SET: ["$set"], Role.SET_ONCE: ["$set_once"], Role.UNSET: ["$unset"],
+            # What says something of calls that are not plain.
+            Role.NONE: ["alias", "$ignore_sent_at", "$group_type", "$group_key", "$group_set", "$geoip_disable"],
             Role.SAYS: [
                 "title", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "$session_id",
                 "$device_id", "$device_type", "$device_model", "$device_manufacturer", "$current_url", "$pathname",
@@ -454,12 +463,13 @@ _PLAIN: Final = Form(
                 "$timezone", "$lib", "$lib_version", "$os", "$os_name", "$os_version", "$app_name", "$app_version",
                 "$app_build", "$screen_width", "$screen_height",
             ],
-        }) | WALKED,
+        }),
         Level.NAMES: {
-            name: {"page": PAGE, "screen": SCREEN}.get(call, OTHER)
+            name: {"page": PAGE, "screen": SCREEN, "identify": IDENTIFY, "traits": TRAITS}.get(call, OTHER)
             for name, call in {**dict.fromkeys(_DROPPED, ""), **_CALLS}.items()
         },
     },
+    changes=_changes_of,
     about=lambda text, channel: _where(Event(), _properties.decode(text), (None, None), False),
     told=lambda shape, count, length, received_at: Decoded(
         [], place="batch" if shape == BATCHED else "", single=shape == SINGLE, words=_WORDS, received_at=received_at

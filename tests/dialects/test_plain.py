@@ -19,7 +19,7 @@ from pugd.dialects.message import Decoded, read
 from pugd.dialects.plain import NOWHERE, TRACK, Plain
 from pugd.enrich import clock
 from pugd.enrich.event import enriched
-from pugd.model import EVENT, OLD_EVENT, PARTS, Batch, encoded
+from pugd.model import EVENT, OLD_EVENT, PARTS, Batch, Call, encoded
 
 NOW = 1_795_502_400_000  # 2026-11-24T06:40:00.000Z
 AT = "2026-11-24T06:39:59.123Z"
@@ -44,26 +44,29 @@ AGENTS = (
 )
 PLACE = bytes(encoded("NZ", "", "Ōtautahi"))
 SIGNS = (b"", b'"', b"{", b"}", b",", b"\\", b" ", b"0", b"\xff", b"x")
-Rows = tuple[bytes, bytes, bytes]
+Rows = tuple[bytes, bytes, bytes, dict[int, Call]]
 
 
 def long_way(
     dialect: Dialect, asked: Asked, body: bytes, user_agent: str = "", place: Raw | None = None
 ) -> Rows | None:
-    """(event keys, ids, rows with actors 7, 8, …), where each event of the body is taken as one, and none is silent."""
+    """(event keys, ids, rows with actors 7, 8, …, what is asked beside them), where each event of the body is taken as
+    one, and none is silent."""
     decoded = dialect.decode(body, asked)
     if not isinstance(decoded, Decoded):
         return None
     batch = Batch()
     refused = read(
-        decoded, batch, project=3, secret=False, received_at=NOW, transport="http", clock=clock, mint=lambda: "minted",
+        decoded, batch, project=3, secret=True, received_at=NOW, transport="http", clock=clock, mint=lambda: "minted",
         enrich=enriched, user_agent=user_agent,
         where=None if place is None else lambda said, sender: place,
     )  # fmt: skip
-    if refused or not batch.length or batch.calls or batch.silent:
+    if refused or not batch.length or batch.silent:
         return None
     batch.parts[1::PARTS] = list(range(7, 7 + batch.length))
-    return pack(batch.event_keys), pack(batch.ids), b"".join(map(pack, batch.parts))
+    heads = range(0, PARTS * batch.length, PARTS)
+    parts = [part for at in heads if batch.parts[at] is not None for part in batch.parts[at : at + PARTS]]
+    return pack(batch.event_keys), pack(batch.ids), b"".join(map(pack, parts)), batch.calls
 
 
 def short_way(dialect: Dialect, asked: Asked, body: bytes, user_agent: str = "", place: bytes = NOWHERE) -> Rows | None:
@@ -75,11 +78,12 @@ def short_way(dialect: Dialect, asked: Asked, body: bytes, user_agent: str = "",
     assert count == PLAIN.count
     if not count:
         return None
-    PLAIN.own(count, 3)
+    PLAIN.own(count, 3, secret=True)
     return (
         pack(msgspec.msgpack.decode(PLAIN.event_keys())),
         pack(msgspec.msgpack.decode(PLAIN.ids())),
         PLAIN.rows(array("Q", range(7, 7 + count)), [], []),
+        dict(PLAIN.asking((), ())),
     )
 
 
@@ -333,7 +337,8 @@ def test_events_of_several_bodies_stand_in_order_and_some_can_be_left_out() -> N
     rows = PLAIN.rows(array("Q", [1, 2, 3]), [1], [2])
     decoded = msgspec.msgpack.decode(b"\x92" + rows)
     assert [(row[0], row[1], row[2], row[9]) for row in decoded] == [(EVENT, 3, 1, "a"), (OLD_EVENT, 4, 3, "c")]
-    call = PLAIN.evidence(2)
+    [(number, call)] = PLAIN.asking([0, 2], [0])
+    assert number == 2
     assert (call.call, call.project, call.user_id, call.anonymous_id, call.event_id) == ("event", 4, "u", "v", "c")
 
 

@@ -73,6 +73,19 @@ def amplitude_event(**fields: Any) -> dict[str, Any]:
         posthog_event(properties={"$time": NOW - 3, "$lib": 5, "title": {"odd": [1]}}),
         posthog_event(properties={}, offset=10**14, event="$autocapture"),
         posthog_event(properties={"zip": 1, "x": {"$set": {"ip": 1}}}),
+        posthog_event({"$set": {"a": 1, "b": None}, "$set_once": None, "$unset": ["c"]}, properties=PAGE),
+        posthog_event({"$set": {"a": 1}}, properties=None),
+        posthog_event({"$set_once": {"a": "\u00e9\\"}}, properties={"$set_once": {"b": 1}, "z": [{"$set": 1}]}),
+        posthog_event({"$set": {"zip": 1}}, properties={"a": 1, "$set": {"a": 2, "c": 3}, "b": 2}, uuid="u-2"),
+        posthog_event({"$set": {}}, properties={"$set_once": {"$initial_referrer": "x"}, "$unset": {"a": 1}}),
+        posthog_event({"$set": {"a": 1}}, properties={"$process_person_profile": False}),
+        posthog_event({"$set": {"a": 1}}, properties={"$process_person_profile": "false", "$is_identified": True}),
+        posthog_event(event="$identify", properties={"$anon_distinct_id": "anon", "$set": {"a": [1]}} | PAGE),
+        posthog_event({"$set": {"ip": 1}}, event="$identify", properties={"$anon_distinct_id": "d"}),
+        posthog_event(event="$identify", properties={"$anon_distinct_id": None}),
+        posthog_event(event="$set", properties={"$set": {"ip": 1, "b": 2}, "$anon_distinct_id": 5}),
+        posthog_event(event="$unset", properties={"$unset": ["b"], "$user_id": "d"}),
+        posthog_event(event="$set"),
     ],
 )
 def test_posthog(body: object) -> None:
@@ -85,8 +98,11 @@ def test_posthog(body: object) -> None:
     [
         {"properties": {"$cookieless_mode": True}}, {"distinct_id": "$posthog_cookieless"},
         {"distinct_id": "cookieless-1"},
-        {"event": "$identify"}, {"event": "$snapshot"}, {"event": "$set"}, {"event": "$groupidentify"}, {"event": ""},
-        {"$set": {"a": 1}}, {"$set_once": None}, {"properties": {"$set": {"a": 1}}}, {"properties": {"$unset": []}},
+        {"event": "$snapshot"}, {"event": "$create_alias"}, {"event": "$groupidentify"}, {"event": ""},
+        {"event": "$identify", "properties": {"$anon_distinct_id": 5}},
+        {"event": "$identify", "properties": {"$anon_distinct_id": "cookieless-1"}},
+        {"$set": 1}, {"$unset": [5]}, {"$set": {"k" * 513: 1}}, {"properties": {"$set": [1]}},
+        {"$set": {"ip": 1}}, {"properties": {"$set_once": {"$ip": 1}}}, {"$set": {f"k{n}": 1 for n in range(1001)}},
         {"properties": {"$ip": "203.0.113.9"}}, {"properties": []}, {"distinct_id": True}, {"distinct_id": 5},
         {"distinct_id": ""}, {"uuid": None}, {"uuid": "x" * 513}, {"timestamp": "yesterday"}, {"timestamp": -1},
         {"timestamp": NOW + 90_000_000}, {"offset": 1.5}, {"offset": -1}, {"options": {}}, {"session_id": "s"},
@@ -262,6 +278,22 @@ ODD = ["d", "x", "$device:d", "", "k", None, AT, NOW - 5, 5, 1.5, True, "web", {
 NAMES = ["e", "e", "e", "$pageview", "$identify", "mp_page_view", "[Amplitude] Page Viewed"]
 
 
+SETS = [
+    {"a": 1},
+    {},
+    {"ip": 1, "a": 2},
+    {"$ip": 1},
+    {"\u00e9ip": '"ip'},
+    None,
+    ["a"],
+    [1],
+    "x",
+    {"b": None},
+    {"a": "$"},
+]
+"""Where traits change."""
+
+
 def some_of(choose: random.Random, dialect: Dialect, level: int) -> dict[str, object]:
     """Members that the form names, at random."""
     found = as_plain(dialect, ASKED[dialect], NOW)
@@ -275,7 +307,15 @@ def body_of(choose: random.Random, dialect: Dialect) -> object:
     for _ in range(choose.choice([1, 1, 2, 3])):
         within, name = some_of(choose, dialect, 2), choose.choice(NAMES)
         if dialect is posthog:
+            name = choose.choice([name, name, "$identify", "$set"])
             one = posthog_event(event=name, properties={"a": 1} | within)
+            for changed in ("$set", "$set_once", "$unset"):
+                for place in (one, one["properties"]):
+                    place.pop(changed, None)
+                    if choose.random() < 0.1:
+                        place[changed] = choose.choice(SETS[:2] if choose.random() < 0.5 else SETS)
+            if choose.random() < 0.3:
+                one["properties"]["$anon_distinct_id"] = choose.choice(["anon", "d", "", None, 5])
         elif dialect is mixpanel:
             one = mixpanel_event(name)
             one["properties"] |= within
@@ -302,7 +342,9 @@ def test_whatever_is_plain_says_the_same(dialect: Dialect) -> None:
 def test_mutations_of_plain_bodies(dialect: Dialect) -> None:
     choose = random.Random(6)
     if dialect is posthog:
-        base = compact({"api_key": "k", "batch": [posthog_event(properties=PAGE | {"token": "k"}), posthog_event()]})
+        changing = posthog_event({"$set": {"a": 1}}, properties={"$set": {"b": [2]}, "$set_once": {"c": "x"}})
+        identify = posthog_event(event="$identify", properties={"$anon_distinct_id": "a", "$set": {"b": 1}})
+        base = compact({"api_key": "k", "batch": [posthog_event(properties=PAGE | {"token": "k"}), changing, identify]})
     elif dialect is mixpanel:
         base = compact([mixpanel_event(_S_device_id="x", _S_os="Mac"), mixpanel_event()])
     else:

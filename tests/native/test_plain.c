@@ -26,7 +26,7 @@ static uint32_t rnd(uint32_t below)
     return (uint32_t)((state >> 11) % below);
 }
 
-static const char *const MESSAGES[3][6] = {
+static const char *const MESSAGES[3][7] = {
     {
         "{\"type\":\"track\",\"event\":\"x\",\"messageId\":\"m\",\"userId\":\"u\",\"timestamp\":\"" AT "\"}",
         "{\"messageId\":\"m2\",\"event\":\"page \xc3\xa4\",\"anonymousId\":\"a\",\"properties\":{\"a\":[1,{\"b\":\"}\\\"]\"}]},"
@@ -40,10 +40,11 @@ static const char *const MESSAGES[3][6] = {
     {
         "{\"event\":\"x\",\"uuid\":\"i\",\"properties\":{\"distinct_id\":\"a\",\"$lib\":\"web\",\"$known\":true,\"p\":[{}]}}",
         "{\"event\":\"$page\",\"no\":false,\"distinct_id\":\"a\",\"properties\":{\"$url\":\"/\",\"$id\":\"j\",\"$same\":\"a\",\"token\":\"k\"},\"offset\":15}",
-        "{ \"event\" : \"y\", \"distinct_id\":\"a\",\"uuid\":\"i\",\"timestamp\":1790000000.25,\"offset\":null }",
+        "{ \"event\" : \"y\", \"distinct_id\":\"a\",\"uuid\":\"i\",\"timestamp\":1790000000.25,\"offset\":null,\"$unset\":[\"%u\"] }",
+        "{\"event\":\"$who\",\"uuid\":\"i\",\"distinct_id\":\"b\",\"properties\":{\"$was\":\"a\",\"$no\":\"false\",\"$once\":{\"c\":1}}}",
         "{\"event\":\"x\",\"uuid\":\"i\",\"distinct_id\":\"b\",\"properties\":{\"$os\":{\"a\":[1,\"MARK\"]},\"MARK\":1,\"$lib\":\"x\"}}",
         "{\"event\":\"x\",\"uuid\":\"i\",\"distinct_id\":\"b\",\"properties\":{\"$lib\":\"%u\"}}",
-        "{\"event\":\"$set\",\"uuid\":\"i\",\"distinct_id\":\"b\"}",
+        "{\"event\":\"x\",\"uuid\":\"i\",\"distinct_id\":\"b\",\"$set\":{\"a\":[1]},\"properties\":{ \"$set\":{\"b\":2}, \"c\" : 3}}",
     },
     {
         "{\"event\":\"x\",\"properties\":{\"$id\":\"i\",\"token\":\"k\",\"distinct_id\":\"$device:a\",\"$device_id\":\"a\",\"time\":1790}}",
@@ -67,7 +68,7 @@ static size_t make_body(int form, int single)
     if (!single && listed) n += (size_t)sprintf(text, "[");
     else if (!single) n += (size_t)sprintf(text, "{\"sentAt\":\"%s\",\"writeKey\":\"k\",\"batch\":[", AT);
     for (int i = 0; i < count; i++) {
-        snprintf(one, sizeof one, MESSAGES[form][rnd(rnd(4) ? 4 : 6)], rnd(9000)); /* NOLINT: all are ours */
+        snprintf(one, sizeof one, MESSAGES[form][rnd(rnd(4) ? 4 : form == 1 ? 7 : 6)], rnd(9000)); /* NOLINT: all are ours */
         n += (size_t)sprintf(text + n, "%s%s", i ? "," : "", one);
     }
     if (!single) n += (size_t)sprintf(text + n, listed ? "]" : "]}");
@@ -106,11 +107,12 @@ static struct pugd_plain *make(uint64_t seed)
                                          {"web", PUGD_PLAIN_CHANNELS_LEVEL, 1},
                                          {"$view", PUGD_PLAIN_NAMES_LEVEL, PUGD_PLAIN_SCREEN},
                                          {"$page", PUGD_PLAIN_NAMES_LEVEL, PUGD_PLAIN_PAGE},
-                                         {"$set", PUGD_PLAIN_NAMES_LEVEL, PUGD_PLAIN_OTHER},
+                                         {"$set", PUGD_PLAIN_NAMES_LEVEL, PUGD_PLAIN_TRAITS},
+                                         {"$who", PUGD_PLAIN_NAMES_LEVEL, PUGD_PLAIN_IDENTIFY},
                                          {0}};
     static const struct entry around[] = {{"batch", A, PUGD_PLAIN_LIST}, {"sentAt", A, PUGD_PLAIN_SENT},
                                           {"writeKey", A, PUGD_PLAIN_KEY}, {0}};
-    static const struct entry events[3][20] = {
+    static const struct entry events[3][28] = {
         {{"type", E, PUGD_PLAIN_TYPE}, {"event", E, PUGD_PLAIN_EVENT}, {"messageId", E, PUGD_PLAIN_ID},
          {"userId", E, PUGD_PLAIN_USER}, {"anonymousId", E, PUGD_PLAIN_ANONYMOUS}, {"timestamp", E, PUGD_PLAIN_TIME},
          {"properties", E, PUGD_PLAIN_PROPERTIES}, {"context", E, PUGD_PLAIN_CONTEXT}, {"name", E, PUGD_PLAIN_NAME},
@@ -120,7 +122,9 @@ static struct pugd_plain *make(uint64_t seed)
          {"timestamp", E, PUGD_PLAIN_TIME}, {"offset", E, PUGD_PLAIN_AGE}, {"properties", E, PUGD_PLAIN_PROPERTIES},
          {"$known", P, PUGD_PLAIN_KNOWN}, {"$same", P, PUGD_PLAIN_SAME}, {"token", P, PUGD_PLAIN_KEY},
          {"$lib", P, PUGD_PLAIN_NONE | SAYS}, {"$os", P, PUGD_PLAIN_NONE | SAYS}, {"no", E, PUGD_PLAIN_FALSE},
-         {"$url", P, PUGD_PLAIN_URL | SAYS}, {"MARK", P, PUGD_PLAIN_NONE | SAYS}, {0}},
+         {"$url", P, PUGD_PLAIN_URL | SAYS}, {"MARK", P, PUGD_PLAIN_NONE | SAYS},
+         {"$set", E, PUGD_PLAIN_SET_BESIDE}, {"$unset", E, PUGD_PLAIN_UNSET_BESIDE}, {"$set", P, PUGD_PLAIN_SET},
+         {"$once", P, PUGD_PLAIN_SET_ONCE}, {"$was", P, PUGD_PLAIN_JOINED}, {"$no", P, PUGD_PLAIN_PROFILE}, {0}},
         {{"event", E, PUGD_PLAIN_EVENT}, {"$id", P, PUGD_PLAIN_ID}, {"distinct_id", P, PUGD_PLAIN_DISTINCT},
          {"$device_id", P, PUGD_PLAIN_ANONYMOUS | SAYS}, {"$user_id", P, PUGD_PLAIN_USER}, {"$had", P, PUGD_PLAIN_HAD},
          {"time", P, PUGD_PLAIN_TIME}, {"token", P, PUGD_PLAIN_TOKEN}, {"properties", E, PUGD_PLAIN_PROPERTIES},
@@ -142,8 +146,8 @@ static struct pugd_plain *make(uint64_t seed)
         name_members(p, form, types);
         if (form < 3) name_members(p, form, around);
         if (form < 3) name_members(p, form, events[kind]);
-        struct entry alone[20] = {0};
-        for (int i = 0; i < 20 && events[kind][i].name; i++) {
+        struct entry alone[28] = {0};
+        for (int i = 0; i < 28 && events[kind][i].name; i++) {
             alone[i] = events[kind][i];
             if (alone[i].level == E) alone[i].level = A;
         }
@@ -156,7 +160,7 @@ enum { BODIES = 40 };
 
 int main(void)
 {
-    uint64_t taken = 0, refused = 0, starved = 0, of[3] = {0};
+    uint64_t taken = 0, refused = 0, starved = 0, changes = 0, of[3] = {0};
     struct pugd_plain *p = make(1);
     const uint8_t *agents[] = {(const uint8_t *)"", (const uint8_t *)"Mozilla/5.0", (const uint8_t *)"Mozilla/5.1"};
     for (int round = 0; round < 3000; round++) {
@@ -213,11 +217,18 @@ int main(void)
             uint64_t *actors = calloc(expected, sizeof *actors);
             uint32_t *skip = calloc(expected, sizeof *skip);
             assert(actors && skip);
-            size_t skipped = 0, length;
+            size_t skipped = 0, length, changing_count, none = 0;
+            const uint32_t *changing = pugd_plain_changing(p, expected / 3, &changing_count);
+            for (size_t i = 0; i < changing_count; i++)
+                assert(changing[i] >= expected / 3 && changing[i] < expected && (!i || changing[i] > changing[i - 1]));
+            const uint8_t *told = changing ? pugd_plain_told(p, changing, changing_count, &length) : NULL;
+            assert(!told || (told[0] == 0xdd && told[4] == (uint8_t)changing_count && length > 20 * changing_count));
+            changes += changing_count;
             for (size_t i = 0; i < expected; i++) {
                 actors[i] = state ^ i;
                 if (!rnd(5)) skip[skipped++] = (uint32_t)i;
                 const struct pugd_plain_event *e = pugd_plain_at(p, i);
+                none += e->call > PUGD_PLAIN_SCREEN && (!skipped || skip[skipped - 1] != i);
                 assert(e->event_length && e->event_id_length && (e->user_length || e->anonymous_length));
             }
             const uint8_t *keys = pugd_plain_event_keys(p, &length);
@@ -228,7 +239,7 @@ int main(void)
             size_t heads = 0;
             if (rows) {
                 for (size_t i = 0; i + 3 <= length; i++) heads += rows[i] == 0xdc && rows[i + 1] == 0 && rows[i + 2] == 25;
-                assert(heads >= expected - skipped && length <= pugd_plain_most(p));
+                assert(heads >= expected - skipped - none && length <= pugd_plain_most(p));
             }
             free(actors);
             free(skip);
@@ -243,6 +254,7 @@ int main(void)
     printf("%llu taken, %llu not plain, %llu without memory\n", (unsigned long long)taken, (unsigned long long)refused,
            (unsigned long long)starved);
     for (int form = 0; form < 3; form++) assert(of[form] > 3000);
+    assert(changes > 3000);
     assert(taken > 10000 && refused > 10000 && starved > 10);
     return 0;
 }
