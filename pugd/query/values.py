@@ -44,8 +44,8 @@ _MOMENT = (
     r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?)?$"
 )
 MILLISECONDS_FROM = 100_000_000_000
-_UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
-_SPAN = re.compile(r"([0-9]{1,5}) ?([mhdw])", re.ASCII)
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
+_SPAN = re.compile(r"([0-9]{1,5}) ?([smhdw])", re.ASCII)
 
 
 def invalid(path: str, right: str) -> QuestionError:
@@ -57,7 +57,7 @@ def span(said: str, path: str) -> int:
     """`30 d` → milliseconds. raises QuestionError"""
     found = _SPAN.fullmatch(said)
     if found is None or int(found[1]) == 0:
-        raise invalid(path, "must be a number and m, h, d or w, such as 30 d")
+        raise invalid(path, "must be a number and s, m, h, d or w, such as 30 d")
     return int(found[1]) * _UNITS_MS[found[2]]
 
 
