@@ -13,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
-from pugd import config, errors, model, question
+from pugd import ask, config, errors, journeys, model, question
 from pugd.answer import AnswerStatistics
 from pugd.collector import CollectorStatistics
 from pugd.data import DataDirectory
@@ -169,6 +169,39 @@ def test_examples_are_shaped_like_answers() -> None:
     answers = [question.PersonAnswer, question.UnlinkAnswer, question.MergeAnswer, question.RefusalsAnswer]
     told = [set(re.findall(r'"(\w+)": ', re.sub(r"(\[|: )\{.*?\}", r"\1", shape))) for shape in shapes]
     assert sorted(map(sorted, told)) == sorted(sorted(fields(answer)) for answer in answers)
+
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "births": journeys.BIRTHS,
+    "returns": journeys.RETURNS,
+    "period": journeys.PERIODS,
+    "order": journeys.FUNNEL_ORDERS,
+    "entry": journeys.ENTRIES,
+    "excluded": journeys.EXCLUDED,
+    "measure": ask.COUNTS,
+}
+NAMED = re.compile(r"`(\"\w[^`]*)`(?: \((default)\))?")
+
+
+@pytest.mark.parametrize(
+    ("title", "asked"),
+    [
+        ("### Their retention", (ask.AskRetention,)),
+        ("### Their funnels", (ask.AskFunnel,)),
+        ("### Their trends, sessions and paths", (ask.Series, ask.AskTrend, ask.AskFlow)),
+    ],
+)
+def test_options_beside_those_of_other_tools_are_ours(title: str, asked: tuple[type[msgspec.Struct], ...]) -> None:
+    text = section(PAGES["docs/questions.md"], title)
+    assert all(len(row) == 4 for row in table_rows(text))
+    named = NAMED.findall(text)
+    assert named
+    for span, default in named:
+        for name, value in json.loads(f"{{{span}}}").items():
+            [field] = [one for each in asked for one in msgspec.structs.fields(each) if one.encode_name == name]
+            msgspec.convert(value, field.type)
+            assert name not in OPTIONS or value in OPTIONS[name], span
+            assert not default or value == field.default, span
 
 
 def test_settings_that_are_named_exist() -> None:
