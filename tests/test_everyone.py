@@ -31,8 +31,8 @@ UTC = ZoneInfo("UTC")
 SEGMENTS = {"payers": ask.Condition(did=ask.Did(event="B", count=2))}
 
 
-async def asking(history: History) -> tuple[Everyone, Project]:
-    return await everyone_of(history, now=NOW, zone=ZONE, segments=SEGMENTS)
+async def asking(history: History, now: int = NOW) -> tuple[Everyone, Project]:
+    return await everyone_of(history, now=now, zone=ZONE, segments=SEGMENTS)
 
 
 def numbered(random: Random) -> History:
@@ -131,7 +131,7 @@ async def test_one_number_everywhere(random):
         if turn:
             by_hand(random, history)
         await stored(history)
-        everyone, project = await asking(history)
+        everyone, project = await asking(history, now=(BEGAN + 6 * DAY, NOW)[turn])  # some clocks are ahead of ours
         since = BEGAN + random.randrange(10) * DAY
         when: dict[str, Any] = {"from_": times.text(since), "to": times.text(since + random.randrange(1, 9) * DAY)}
         where = random.choice(
@@ -256,6 +256,42 @@ async def test_days_are_those_of_the_zone_and_a_token_keeps_those_it_was_counted
         for (_, people), token in zip(counts[zone], given_then, strict=True):
             found = await everyone.people(project, ask.AskPeople(token=token))
             assert (found.count, found.then) == (people, people), zone
+
+
+async def test_a_trait_as_it_was_goes_with_every_breakdown():
+    history = History(next(projects))
+    for number, plan in enumerate(["free", "pro", None]):
+        who = f"u{number}"
+        if plan is not None:
+            history.identify(who, at=BEGAN, traits=[("plan", "set", json.dumps(plan))])
+        history.track("A", user=who, at=BEGAN + 1, path="/a", properties=json.dumps({"cart": {"total": number}}))
+        history.track("B", user=who, at=BEGAN + 2, path="/b")
+    await stored(history)
+    everyone, project = await asking(history)
+    was = ask.Condition(trait="plan", as_of="event")
+    first, second = ask.Selection(event="A", where=was), ask.Selection(event="B", where=was)
+    when: dict[str, Any] = {"from_": times.text(BEGAN), "to": times.text(BEGAN + DAY)}
+    for breakdown, values in (
+        (ask.Breakdown(field="path"), ["/a"]),
+        (ask.Breakdown(property="cart"), [""]),  # an object is not told apart, in whichever form it is kept
+        (ask.Breakdown(property=("cart",)), [""]),
+        (ask.Breakdown(property="cart.total"), ["0", "1"]),
+        (ask.Breakdown(trait="plan"), ["free", "pro"]),
+        (ask.Breakdown(trait="plan", as_of="event"), ["free", "pro"]),
+        (ask.Breakdown(segment="payers"), ["false"]),
+        ("entry_page", ["/a"]),
+        ("exit_page", ["/b"]),
+    ):
+        questions: list[ask.AnyAsked] = [ask.AskSessions(having=first, breakdown=breakdown, **when)]
+        if isinstance(breakdown, ask.Breakdown):
+            questions += [
+                ask.AskTrend(series=(ask.Series(event="A", where=was),), breakdown=breakdown, **when),
+                ask.AskFunnel(steps=(first, second), breakdown=breakdown, **when),
+                ask.AskRetention(start=first, returned=second, breakdown=breakdown, **when),
+            ]
+        for asked in questions:
+            answer: Any = await everyone.journey(project, asked)
+            assert [one.value for one in answer.series] == [None, *values], asked
 
 
 async def test_a_token_that_is_none_is_told():

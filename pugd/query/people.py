@@ -245,13 +245,14 @@ def present(project: int, place: Sql, key: str, as_of: int | None = None) -> Sql
 
 
 def changes_of(project: int, place: Sql, key: str, conditions: Iterable[Sql] = ()) -> Sql:
-    """Rows of `traits` of one key, each with its person as `owner`."""
+    """Rows of `traits` of one key, each with its person as `owner`. No name in it is one that a question gives to a
+    column around it (`said`): ClickHouse would take that for meant."""
     return sql(
         """
 FROM (
-    SELECT said.*, if(known.person = 0, said.actor, known.person) AS owner
-    FROM (SELECT actor, key, operation, value, occurred_at, event_id $rows) AS said
-    LEFT JOIN $mapping AS known ON known.actor = said.actor
+    SELECT changed.*, if(known.person = 0, changed.actor, known.person) AS owner
+    FROM (SELECT actor, key, operation, value, occurred_at, event_id $rows) AS changed
+    LEFT JOIN $mapping AS known ON known.actor = changed.actor
 )""",
         rows=rows("traits", project, [sql("key = $key", key=bound("String", key)), *conditions]),
         mapping=mapping(project, place),

@@ -435,7 +435,7 @@ LEFT JOIN $mapping AS known ON known.actor = raw.actor""",
             return sql("seen.told")
         assert told.join is not None
         joins.append(sql("LEFT JOIN $join AS told ON told.person = seen.person", join=told.join))
-        return _words(told_then("told", at) if told.then else sql("told.present"))
+        return Value(told_then("told", at) if told.then else sql("told.present")).told
 
     def told(self, asked: ask.Breakdown, path: str) -> Told:
         """raises QuestionError"""
@@ -450,11 +450,11 @@ LEFT JOIN $mapping AS known ON known.actor = raw.actor""",
         if asked.person:
             return Told(person=True)
         if asked.property is not None:
-            return Told(of_property(parts(asked.property, at)).words)
+            return Told(of_property(parts(asked.property, at)).told)
         if asked.context is not None:
-            return Told(of_context(parts(asked.context, at)).words)
+            return Told(of_context(parts(asked.context, at)).told)
         if asked.field is not None:
-            return Told(_field(asked.field, at).words)
+            return Told(_field(asked.field, at).told)
         if asked.segment is not None:
             node = self._segment(ask.Condition(segment=asked.segment), at, path, 0)
             return Told(sql("if($inside, 'true', 'false')", inside=rendered(node, self._leaf)))
@@ -583,10 +583,6 @@ def _field(name: str, path: str) -> Value:
 
 def _bit(condition: Sql, bit: int) -> Sql:
     return sql("bitShiftLeft(toUInt64(ifNull($met, 0) != 0), $bit)", met=condition, bit=bound("UInt8", bit))
-
-
-def _words(json: Sql) -> Sql:
-    return Value(json).words
 
 
 def _has_rows(node: Node) -> bool:

@@ -42,7 +42,8 @@ def bounds(question: Retention) -> list[int]:
 
 
 def happening(question: Retention, reading: Reading, started: Node, returned: Node, told: Told | None = None) -> Sql:
-    """What `plan_cells`, `persons` and `returns` read: all that may be a birth or a return until now, and no more.
+    """What `plan_cells`, `persons` and `returns` read: all that may be a birth or a return, and no more. What a
+    clock that was ahead dated later than now counts here as in every question of that range.
 
     `told`  by what a breakdown tells apart
     """
@@ -51,14 +52,14 @@ def happening(question: Retention, reading: Reading, started: Node, returned: No
     earlier = question.births == FIRST_EVER
     if earlier:
         returned = All((returned, Row(sql("occurred_at >= $since", since=since))))
-    return reading.events([started, returned], since=None if earlier else question.since, until=reading.now, told=told)
+    return reading.events([started, returned], since=None if earlier else question.since, told=told)
 
 
 def plan_cells(question: Retention, events: Sql, *, told: bool = False) -> Plan:
     """Rows of (all values?, value, others, cohort, cell, people), none empty.
 
     `events`  a sub-select of (person, key, mark), and of `value` where one is told, of every event that counts and
-              starts (before `until`; by `since` or, for first_ever, at any time) or returns (from `since` to now)
+              starts (before `until`; by `since` or, for first_ever, at any time) or returns (from `since` on)
     """
     cells = sql("if(empty(cells), [], [arrayMax(cells)])") if question.returns == ON_OR_AFTER else sql("cells")
     return plan(

@@ -82,7 +82,7 @@ class Value(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> Sql:
-        """As people read it, and as a breakdown tells it apart: '' where there is none."""
+        """As people read it: '' where there is none."""
         if self.plain:
             return sql("toString($it)", it=self.json)
         return sql(
@@ -91,6 +91,11 @@ multiIf(startsWith($it, '"'), JSONExtractString($it), $it = 'null', '', isNotNul
     isNotNull(toFloat64OrNull($it)), toString(toFloat64OrNull($it)), $it)""",
             it=self.json,
         )
+
+    @property
+    def told(self) -> Sql:
+        """As a breakdown tells it apart: '' where there is none, and of an object, of which `json` may say nothing."""
+        return self.words if self.plain else sql("if(startsWith($it, '{'), '', $words)", it=self.json, words=self.words)
 
     @property
     def number(self) -> Sql:

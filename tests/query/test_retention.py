@@ -68,7 +68,7 @@ def question(random: Random, began: int, zone: ZoneInfo) -> tuple[Retention, tup
 
 
 def returned_by_the_twin(
-    happened: list[dict], asked_for: Retention, names: tuple[str, str], now: int
+    happened: list[dict], asked_for: Retention, names: tuple[str, str]
 ) -> dict[tuple[int, int], tuple[dict, set[int]]]:
     zone = ZoneInfo(asked_for.zone)
     return twin.retention(
@@ -76,7 +76,6 @@ def returned_by_the_twin(
         *(said(name) for name in names),
         since=asked_for.since,
         until=asked_for.until,
-        now=now,
         periods=twin.boundaries(asked_for.since, asked_for.until + 500 * DAY, asked_for.period, zone),
         births=asked_for.births,
         length={"day": 1, "week": 7, "month": 30}[asked_for.period] * DAY if asked_for.rolling else None,
@@ -98,7 +97,7 @@ async def test_returns_are_those_of_the_twin(random):
     happened = happenings(history)
     for _ in range(4):
         asked_for, names, now = question(random, began, zone)
-        wanted = returned_by_the_twin(happened, asked_for, names, now)
+        wanted = returned_by_the_twin(happened, asked_for, names)
         rows = await found(
             sql(
                 "SELECT person, cohort, cells, toInt64(bitShiftRight(born_key, 84)), value FROM $returns",
@@ -162,7 +161,7 @@ async def test_answers_are_those_of_the_twin(random):
     happened = happenings(history)
     for broken_down in (False, True, True):
         asked_for, names, now = question(random, began, zone)
-        wanted = returned_by_the_twin(happened, asked_for, names, now)
+        wanted = returned_by_the_twin(happened, asked_for, names)
         by_value: dict[str, dict] = {}
         for key, (birth, seen) in wanted.items():
             by_value.setdefault(birth["path"], {})[key] = (birth, seen)

@@ -41,7 +41,6 @@ def retention(
     *,
     since: int,
     until: int,
-    now: int,
     periods: list[int],
     births: str = "first_ever",
     length: int | None = None,
@@ -49,7 +48,7 @@ def retention(
 ) -> dict[tuple[int, int], tuple[dict, set[int]]]:
     """(cohort, person) → the event of birth, and the numbers of the periods after it that count as returned in.
 
-    `periods`  beginnings, from the one that `since` lies in; the last of them may lie after `now`
+    `periods`  beginnings, from the one that `since` lies in; of later ones nothing is told
     `length`   of a rolling period in ms; None: those of the calendar
     """
 
@@ -57,7 +56,7 @@ def retention(
         return bisect_right(periods, at) - 1
 
     found = {}
-    for person, own in timelines(event for event in events if event["at"] < now).items():
+    for person, own in timelines(events).items():
         started = [event for event in own if start(event) and event["at"] < until]
         if births == "first_ever":
             born = [event for event in started[:1] if event["at"] >= since]
