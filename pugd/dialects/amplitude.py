@@ -27,8 +27,9 @@ from msgspec import Raw, Struct
 
 from pugd import errors
 from pugd.dialects import salvage, traits
+from pugd.dialects.context import written
 from pugd.dialects.dialect import Asked, Reply
-from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
+from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text, no_object, of_event
 from pugd.dialects.plain import MIXED, OTHER, PAGE, SCREEN, WALKED, Flag, Form, Level, Role, named
 from pugd.model import Ack, Refusal
 
@@ -231,7 +232,7 @@ def _add_all(told: _Read, events: list[Event], texts: list[Raw], indexes: range 
                 event_id += f"-{copies}" if copies > 1 else ""
             wrong = _add(event, event_id or None, index, told)
         if wrong is not None:
-            told.refused.append(_placed(wrong, index, event_id))
+            told.refused.append(of_event(wrong, told, index, event_id))
 
 
 def _hashed(event: Event, text: Raw) -> bytes:
@@ -241,11 +242,6 @@ def _hashed(event: Event, text: Raw) -> bytes:
     members = _object.decode(text)
     del members["ip"]
     return _encode(members)
-
-
-def _placed(wrong: Refusal, index: int, event_id: str | None) -> Refusal:
-    field = f"events[{index}]" + (f".{wrong.field}" if wrong.field else "")
-    return Refusal(wrong.code, wrong.message, field, index, event_id)
 
 
 def _add(event: Event, event_id: str | None, index: int, told: _Read) -> Refusal | None:
@@ -270,13 +266,14 @@ def _add(event: Event, event_id: str | None, index: int, told: _Read) -> Refusal
         return found
     changes, refused = found
     text = bytes(event.event_properties)
-    if text in (b"", b"null"):
-        text = b"{}"
-    elif not text.startswith(b"{"):
-        return Refusal(errors.INVALID_FIELD, "event_properties must be a JSON object, such as {}.", "event_properties")
+    if not text.startswith(b"{"):
+        empty = no_object(text, "event_properties")
+        if isinstance(empty, Refusal):
+            return empty
+        text = empty
     if call == "identify" and refused and not (changes or groups or len(named) == 2):
         first, *others = refused
-        told.refused += [_placed(one, index, event_id) for one in others]
+        told.refused += [of_event(one, told, index, event_id) for one in others]
         return first
     context = _context(event, text)
     messages: list[Message] = []
@@ -309,7 +306,7 @@ def _add(event: Event, event_id: str | None, index: int, told: _Read) -> Refusal
         message.context, message.channel = context, _channel(event)
         told.messages.append(message)
         told.indexes.append(index)
-    told.refused += [_placed(one, index, event_id) for one in refused]
+    told.refused += [of_event(one, told, index, event_id) for one in refused]
     return None
 
 
@@ -395,40 +392,38 @@ def _channel(event: Event) -> str | None:
 
 def _context(event: Event, properties: bytes) -> Raw:
     """What Amplitude says of where it happened, in Segment's words. `ip` is not among it: it is not kept."""
-    found: dict[str, object] = {}
-
-    def put(group: str, **values: object) -> None:
-        some = {name: value for name, value in values.items() if value not in (None, "")}
-        if some:
-            found[group] = some
-
     name, _, version = event.library.rpartition("/") if isinstance(event.library, str) else ("", "", "")
-    put("library", name=name or event.library, version=version if name else None)
-    put("app", version=event.app_version)
-    put("os", name=event.os_name, version=event.os_version)
     kind = None if _channel(event) else event.platform
-    put(
-        "device", id=event.idfv or event.android_id, type=kind, brand=event.device_brand, model=event.device_model,
-        manufacturer=event.device_manufacturer, advertisingId=event.idfa or event.adid,
-    )  # fmt: skip
-    put("network", carrier=event.carrier)
-    put(
-        "location", country=event.country, region=event.region, city=event.city, dma=event.dma,
-        latitude=event.location_lat, longitude=event.location_lng,
-    )  # fmt: skip
+    groups = {
+        "library": {"name": name or event.library, "version": version if name else None},
+        "app": {"version": event.app_version},
+        "os": {"name": event.os_name, "version": event.os_version},
+        "device": {
+            "id": event.idfv or event.android_id, "type": kind, "brand": event.device_brand,
+            "model": event.device_model, "manufacturer": event.device_manufacturer,
+            "advertisingId": event.idfa or event.adid,
+        },
+        "network": {"carrier": event.carrier},
+        "location": {
+            "country": event.country, "region": event.region, "city": event.city, "dma": event.dma,
+            "latitude": event.location_lat, "longitude": event.location_lng,
+        },
+    }  # fmt: skip
     if _PAGE_MARK in properties:
         page = _page.decode(properties)
-        put("page", url=page.location or page.url, path=page.path, title=page.title, referrer=page.referrer)
-        put(
-            "campaign", source=page.utm_source, medium=page.utm_medium, name=page.utm_campaign, term=page.utm_term,
-            content=page.utm_content,
-        )  # fmt: skip
+        groups["page"] = {
+            "url": page.location or page.url, "path": page.path, "title": page.title, "referrer": page.referrer,
+        }  # fmt: skip
+        groups["campaign"] = {
+            "source": page.utm_source, "medium": page.utm_medium, "name": page.utm_campaign, "term": page.utm_term,
+            "content": page.utm_content,
+        }  # fmt: skip
     session = None if event.session_id in (-1, "-1") else event.session_id
-    plain = {
+    single = {
         "userAgent": event.user_agent, "locale": event.language, "sessionId": session, "plan": event.plan,
         "ingestion_metadata": event.ingestion_metadata,
     }  # fmt: skip
-    return Raw(_encode(found | {name: value for name, value in plain.items() if value not in (None, "")}))
+    return written(groups, single, "")
 
 
 def _about(text: bytes, channel: str | None) -> tuple[Raw, str | None]:

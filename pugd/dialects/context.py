@@ -107,6 +107,20 @@ def understand(raw: Raw, channel: str | None, enrich: Enrich = unenriched, user_
     return about
 
 
+def written(groups: Mapping[str, Mapping[str, object]], single: Mapping[str, object], *nothing: object) -> Raw:
+    """A context of what another dialect says, in Segment's words, without what is None or `nothing`.
+
+    `groups`  such as page, each with what it says; `single`: what stands beside them
+    """
+    none = (None, *nothing)
+    found: dict[str, object] = {}
+    for group, said in groups.items():
+        some = {name: value for name, value in said.items() if value not in none}
+        if some:
+            found[group] = some
+    return Raw(_encode(found | {name: value for name, value in single.items() if value not in none}))
+
+
 def _understand(members: dict[str, object], text: bytes, channel: str | None, enrich: Enrich, header: str) -> Context:
     raw_members = _members.decode(text)
     traits = raw_members.get("traits")

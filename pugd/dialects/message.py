@@ -252,7 +252,7 @@ def read(
             continue
         if type(properties) is bytes:
             if not properties.startswith(b"{"):
-                properties = _no_object(properties, "properties")
+                properties = no_object(properties, "properties")
             elif len(properties) > EVENT_BYTES_MAX:
                 properties = _too_large(properties, "properties")
             elif b'ip"' in properties:
@@ -398,11 +398,16 @@ def _placed(refusal: Refusal, number: int, decoded: Decoded) -> Refusal:
     if field is not None and field in decoded.words:
         theirs = decoded.words[field]
         field, message = theirs, message.replace(field, theirs)
-    message_id = decoded.messages[number].messageId
+    wrong = Refusal(refusal.code, message, field)
+    return of_event(wrong, decoded, decoded.event(number), decoded.messages[number].messageId)
+
+
+def of_event(refusal: Refusal, decoded: Decoded, index: int, event_id: str | None) -> Refusal:
+    """The same refusal, of this event of the body."""
+    code, message, field = refusal.code, refusal.message, refusal.field
     if decoded.single:
-        return Refusal(refusal.code, message, field, None, message_id)
-    index = decoded.event(number)
-    return Refusal(refusal.code, message, path(decoded, index, field), index, message_id)
+        return Refusal(code, message, field, None, event_id)
+    return Refusal(code, message, path(decoded, index, field), index, event_id)
 
 
 def path(decoded: Decoded, index: int, field: str | None) -> str:
@@ -410,7 +415,7 @@ def path(decoded: Decoded, index: int, field: str | None) -> str:
     return f"{decoded.place}[{index}]" + (f".{field}" if field else "")
 
 
-def _no_object(raw: bytes, field: str) -> bytes | Refusal:
+def no_object(raw: bytes, field: str) -> bytes | Refusal:
     """What stands for properties or traits that are no object: nothing for null and absence, else a refusal."""
     if raw in (b"", b"null"):
         return b"{}"
@@ -453,7 +458,7 @@ def _group(message: Message) -> bytes | Refusal:
         return Refusal(errors.MISSING_FIELD, "groupId is missing: name the group.", "groupId")
     traits = bytes(message.traits)
     if not traits.startswith(b"{"):
-        plain = _no_object(traits, "traits")
+        plain = no_object(traits, "traits")
         if isinstance(plain, Refusal):
             return plain
         traits = plain
@@ -496,7 +501,7 @@ def _link_or_traits(
     elif given is None:
         raw = bytes(message.traits) or about.traits
         if not raw.startswith(b"{"):
-            plain = _no_object(raw, "traits")
+            plain = no_object(raw, "traits")
             if isinstance(plain, Refusal):
                 return plain
             raw = plain

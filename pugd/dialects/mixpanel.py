@@ -36,9 +36,10 @@ from msgspec import Raw, Struct
 
 from pugd import errors
 from pugd.dialects import salvage, traits
+from pugd.dialects.context import written
 from pugd.dialects.dialect import NOTHING as NO_FORM
 from pugd.dialects.dialect import Asked, Reply
-from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
+from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text, no_object, of_event
 from pugd.dialects.plain import OTHER, PAGE, SINGLE, WALKED, Flag, Form, Level, Role, named
 from pugd.model import Ack, Refusal
 
@@ -200,9 +201,7 @@ def _understood(
         if wrong is None:
             decoded.indexes.append(index)
         else:
-            where = "" if single else f"[{index}]"
-            field = f"{where}.{wrong.field}".lstrip(".") if wrong.field else where or None
-            decoded.refused.append(Refusal(wrong.code, wrong.message, field, None if single else index, wrong.event_id))
+            decoded.refused.append(of_event(wrong, decoded, index, wrong.event_id))
     return decoded
 
 
@@ -224,10 +223,11 @@ def _keyed(token: object, decoded: Decoded, asked: Asked, field: str) -> Refusal
 def _add_event(event: Event, decoded: Decoded, asked: Asked) -> Refusal | None:
     """Add what an event of /track or /import says to `decoded`."""
     text = bytes(event.properties)
-    if text in (b"", b"null"):
-        text = b"{}"
-    elif not text.startswith(b"{"):
-        return Refusal(errors.INVALID_FIELD, "properties must be a JSON object, such as {}.", "properties")
+    if not text.startswith(b"{"):
+        empty = no_object(text, "properties")
+        if isinstance(empty, Refusal):
+            return empty
+        text = empty
     said = _properties.decode(text)
     event_id = _text(said.insert_id)
     wrong = _keyed(said.token, decoded, asked, "properties.token")
@@ -493,28 +493,25 @@ def _context(text: bytes) -> Raw:
 
 
 def _made(said: _Where) -> Raw:
-    found: dict[str, object] = {}
-
-    def put(group: str, **values: object) -> None:
-        some = {name: value for name, value in values.items() if value is not None}
-        if some:
-            found[group] = some
-
     referrer = None if said.referrer == "$direct" else said.referrer
-    put("page", url=said.current_url, path=said.path, title=said.title, referrer=referrer)
+    library: dict[str, object] = {}
     if isinstance(said.mp_lib, str):
-        library = "mixpanel-js" if said.mp_lib == "web" else f"mixpanel-{said.mp_lib}"
-        put("library", name=library, version=said.lib_version)
-    put("app", version=said.app_version_string or said.app_version, build=said.app_build_number)
-    put("os", name=said.os, version=said.os_version)
-    put("device", id=said.device_id, model=said.model or said.device, manufacturer=said.manufacturer)
-    put("screen", width=said.screen_width, height=said.screen_height)
-    put(
-        "campaign", source=said.utm_source, medium=said.utm_medium, name=said.utm_campaign, term=said.utm_term,
-        content=said.utm_content,
-    )  # fmt: skip
-    plain = {"userAgent": said.user_agent, "locale": said.locale, "timezone": said.timezone}
-    return Raw(_encode(found | {name: value for name, value in plain.items() if value is not None}))
+        name = "mixpanel-js" if said.mp_lib == "web" else f"mixpanel-{said.mp_lib}"
+        library = {"name": name, "version": said.lib_version}
+    groups = {
+        "page": {"url": said.current_url, "path": said.path, "title": said.title, "referrer": referrer},
+        "library": library,
+        "app": {"version": said.app_version_string or said.app_version, "build": said.app_build_number},
+        "os": {"name": said.os, "version": said.os_version},
+        "device": {"id": said.device_id, "model": said.model or said.device, "manufacturer": said.manufacturer},
+        "screen": {"width": said.screen_width, "height": said.screen_height},
+        "campaign": {
+            "source": said.utm_source, "medium": said.utm_medium, "name": said.utm_campaign, "term": said.utm_term,
+            "content": said.utm_content,
+        },
+    }  # fmt: skip
+    single = {"userAgent": said.user_agent, "locale": said.locale, "timezone": said.timezone}
+    return written(groups, single)
 
 
 _EVENT: Final = named(Event, {Role.EVENT: ["event"], Role.PROPERTIES: ["properties"]})

@@ -29,8 +29,9 @@ from msgspec import Raw, Struct
 
 from pugd import errors
 from pugd.dialects import posthog_asks, salvage, traits
+from pugd.dialects.context import written
 from pugd.dialects.dialect import Asked, Reply
-from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text
+from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text, no_object, of_event
 from pugd.dialects.plain import (
     BATCHED,
     IDENTIFY,
@@ -233,9 +234,7 @@ def _understood(
     for index, event in zip(numbers, events, strict=True):
         wrong = _add(event, index, decoded, unskewed, sdk)
         if wrong is not None:
-            where = "" if single else f"{place}[{index}]"
-            field = f"{where}.{wrong.field}".lstrip(".") if wrong.field else where or None
-            decoded.refused.append(Refusal(wrong.code, wrong.message, field, None if single else index, event.uuid))
+            decoded.refused.append(of_event(wrong, decoded, index, event.uuid))
     if unskewed:
         # Skew is of each message then, but of those whose clock is said to be right.
         for number, message in enumerate(decoded.messages):
@@ -264,10 +263,11 @@ def _add(
     `sdk`  the library and its version, where the event does not say so
     """
     text = bytes(event.properties)
-    if text in (b"", b"null"):
-        text = b"{}"
-    elif not text.startswith(b"{"):
-        return Refusal(errors.INVALID_FIELD, "properties must be a JSON object, such as {}.", "properties")
+    if not text.startswith(b"{"):
+        empty = no_object(text, "properties")
+        if isinstance(empty, Refusal):
+            return empty
+        text = empty
     said = _properties.decode(text)
     if decoded.write_key is None:
         decoded.write_key = event.api_key or event.token or event.engage_token or _text(said.token) or None
@@ -406,36 +406,30 @@ def _where(
 
 def _context(event: Event, said: _Properties, cookieless: bool) -> Raw:
     """What PostHog says of where it happened, in Segment's words."""
-    found: dict[str, object] = {}
-
-    def put(group: str, **values: object) -> None:
-        some = {name: value for name, value in values.items() if value is not None}
-        if some:
-            found[group] = some
-
-    title = said.title
     referrer = None if said.referrer == "$direct" else said.referrer
-    put("page", url=said.current_url, path=said.pathname, title=title, referrer=referrer)
-    put("library", name="posthog-js" if said.lib == "web" else said.lib, version=said.lib_version)
-    put("app", name=said.app_name, version=said.app_version, build=said.app_build)
-    put("os", name=said.os_name or said.os, version=said.os_version)
-    put(
-        "device", id=said.device_id, type=said.device_type, model=said.device_model,
-        manufacturer=said.device_manufacturer,
-    )  # fmt: skip
-    put("screen", width=said.screen_width, height=said.screen_height)
-    put(
-        "campaign", source=said.utm_source, medium=said.utm_medium, name=said.utm_campaign, term=said.utm_term,
-        content=said.utm_content,
-    )  # fmt: skip
-    plain = {
+    groups = {
+        "page": {"url": said.current_url, "path": said.pathname, "title": said.title, "referrer": referrer},
+        "library": {"name": "posthog-js" if said.lib == "web" else said.lib, "version": said.lib_version},
+        "app": {"name": said.app_name, "version": said.app_version, "build": said.app_build},
+        "os": {"name": said.os_name or said.os, "version": said.os_version},
+        "device": {
+            "id": said.device_id, "type": said.device_type, "model": said.device_model,
+            "manufacturer": said.device_manufacturer,
+        },
+        "screen": {"width": said.screen_width, "height": said.screen_height},
+        "campaign": {
+            "source": said.utm_source, "medium": said.utm_medium, "name": said.utm_campaign, "term": said.utm_term,
+            "content": said.utm_content,
+        },
+    }  # fmt: skip
+    single = {
         "userAgent": said.raw_user_agent or said.useragent or said.user_agent,
         "locale": said.browser_language or said.locale,
         "timezone": said.timezone,
         "sessionId": event.session_id or said.session_id,
         "cookieless": cookieless or None,
     }
-    return Raw(_encode(found | {name: value for name, value in plain.items() if value is not None}))
+    return written(groups, single)
 
 
 _EVENT: Final = named(Event, {
