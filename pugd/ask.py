@@ -172,8 +172,18 @@ class AskRetention(Asked, frozen=True, kw_only=True):
     breakdown: Breakdown | None = None
 
 
+class Named(_Form, frozen=True, kw_only=True):
+    """What an event says of itself that it may be called by: one of these."""
+
+    property: Path | None = None
+    context: Path | None = None
+    field: str | None = None
+
+
 class AskFlow(Asked, frozen=True, kw_only=True):
     of: Selection = Selection()
+    by: Named | None = None
+    """What each event is called by, such as its path; null: its name."""
     direction: str = "after"
     steps: int = 5
     window: str = "14 d"

@@ -256,7 +256,7 @@ class RetentionSeries(Series, frozen=True, kw_only=True):
 
 class FlowNode(msgspec.Struct, frozen=True):
     event: str | None
-    """null: others."""
+    """Its name, or what it was asked to be called by; null: others."""
     people: int
     token: str | None = None
 

@@ -94,6 +94,7 @@ def question(random: Random) -> ask.AnyAsked:
                              returns=random.choice(["on", "on_or_after"]), rolling=random.random() < 0.3,
                              breakdown=told, **when),
             ask.AskFlow(of=names[0], steps=2, names=random.randint(1, 3), window="2 d",
+                        by=random.choice([None, ask.Named(field="path"), ask.Named(property="kind")]),
                         direction=random.choice(["after", "before"]), **when),
             ask.AskSessions(having=random.choice([None, names[0]]), interval=random.choice([None, "day"]), values=2,
                             breakdown=random.choice([None, "entry_page", told]), **when),

@@ -22,10 +22,11 @@ ANCHOR = 0
 """The mark of the event that a flow is of."""
 
 
-def happening(question: Flow, reading: Reading, met: Node) -> Sql:
+def happening(question: Flow, reading: Reading, met: Node, said: Sql | None = None) -> Sql:
     """What `plan_links` and `persons` read: all events that count within a window of the range.
 
     `met`    that is what the flow is of
+    `said`   a String of a row of `events`, by which each is called; None: its name
     """
     after = question.direction == AFTER
     return reading.events(
@@ -33,7 +34,7 @@ def happening(question: Flow, reading: Reading, met: Node) -> Sql:
         since=question.since if after else question.since - question.window_ms,
         until=question.until + question.window_ms + 1 if after else question.until,
         only=False,
-        columns=[("name", sql("toString(event)"))],
+        columns=[("name", sql("toString(event)") if said is None else said)],
     )
 
 

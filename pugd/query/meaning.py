@@ -195,7 +195,14 @@ def flow_of(asked: ask.AskFlow, reading: Reading) -> tuple[Flow, Sql]:
     )
     journeys.check(question)
     _everywhere(asked, reading)
-    return question, flow.happening(question, reading, reading.selection(asked.of, "of"))
+    said = None if asked.by is None else _said_by(asked.by, reading)
+    return question, flow.happening(question, reading, reading.selection(asked.of, "of"), said)
+
+
+def _said_by(by: ask.Named, reading: Reading) -> Sql | None:
+    if [by.property, by.context, by.field].count(None) != 2:
+        raise invalid("by", "must have exactly one of property, context and field")
+    return reading.told(ask.Breakdown(property=by.property, context=by.context, field=by.field), "by").row
 
 
 def sessions_of(asked: ask.AskSessions, reading: Reading, days: int) -> tuple[Sessions, sessions.Span, Sql]:

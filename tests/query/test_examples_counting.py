@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
+import pytest
 from crowd import everyone_of, projects, stored
 from histories import History
 from worlds import DAY, HOUR, MINUTE, UTC, World, at, told
 
 from pugd import ask
 from pugd.journeys import FlowFound, SessionsCell, TrendSeries
+from pugd.question import QuestionError
 
 
 async def trend(
@@ -166,23 +168,36 @@ def drawn(found: FlowFound) -> list[dict[tuple[str | None, str | None], int]]:
 
 
 async def test_posthog_paths_from_a_point():
-    # PostHog/posthog, test_paths_query_runner.py, test_paths_start, pages as events: from pricing, and from home. One
-    # person's pages come by two ids.
+    # PostHog/posthog, test_paths_query_runner.py, test_paths_start: pages, from /pricing and from /. One person's pages
+    # come by two ids. (There a slash at the end is nothing.)
     world = await told(
-        "home, about", "home, pricing, about", "pricing, home, about", "home, pricing",
-        "pricing, ~about, pricing, ~help", unit=MINUTE,
+        "see =/, see =/about", "see =/, see =/pricing, see =/about", "see =/pricing, see =/, see =/about",
+        "see =/, see =/pricing", "see =/pricing, ~see =/about, see =/pricing, click =/, ~see =/help", unit=MINUTE,
     )  # fmt: skip
-    found = await paths(world, "pricing", steps=3)
+
+    async def pages(begin: str, **more: object) -> FlowFound:
+        of = ask.Selection(event="see", where=ask.Condition(property="is", value=begin))
+        seen = ask.Condition(field="event", value="see")
+        asked = ask.AskFlow(of=of, where=seen, by=ask.Named(property="is"), **more, **world.range(0, 24))  # type: ignore[arg-type]
+        return (await world.ask(asked)).flow
+
+    found = await pages("/pricing", steps=3)
     assert drawn(found) == [
-        {(None, "about"): 2, (None, "home"): 1},
-        {("home", "about"): 1, ("about", "pricing"): 1},
-        {("pricing", "help"): 1},
+        {(None, "/about"): 2, (None, "/"): 1},
+        {("/", "/about"): 1, ("/about", "/pricing"): 1},
+        {("/pricing", "/help"): 1},
     ]
     assert (found.people, found.steps[0].ended) == (4, 1)
-    assert drawn(await paths(world, "home", steps=2)) == [
-        {(None, "about"): 2, (None, "pricing"): 2},
-        {("pricing", "about"): 1},
+    assert await world.who(found.steps[0].nodes[0].token) == ["2", "5"]
+    assert drawn(await pages("/", steps=2)) == [
+        {(None, "/about"): 2, (None, "/pricing"): 2},
+        {("/pricing", "/about"): 1},
     ]
+    for wrong, field in ((ask.Named(), "by"), (ask.Named(property="is", field="path"), "by"),
+                         (ask.Named(field="shoe"), "by.field")):  # fmt: skip
+        with pytest.raises(QuestionError) as caught:
+            await world.ask(ask.AskFlow(by=wrong, **world.range(0, 24)))
+        assert caught.value.field == field
 
 
 async def test_posthog_paths_of_events():

@@ -41,6 +41,7 @@ async def test_flows_are_those_of_the_twin(random):
             names=random.randint(1, 4),
         )
         check(asked_for)
+        by = random.choice(["event", "event", "path"])
         wanted = {
             person: path
             for (person, _), path in twin.flow(
@@ -52,9 +53,11 @@ async def test_flows_are_those_of_the_twin(random):
                 steps=asked_for.steps,
                 before=asked_for.direction == BEFORE,
                 merge_repeats=asked_for.merge_repeats,
+                by=by,
             ).items()
         }
-        marked = happening(msgspec.structs.replace(asked_for, project=history.project), reading(history), asked(anchor))
+        of = msgspec.structs.replace(asked_for, project=history.project)
+        marked = happening(of, reading(history), asked(anchor), sql("path") if by == "path" else None)
         answer = shape_links(asked_for, await planned(plan_links(asked_for, marked)))
         assert answer.people == len(wanted)
         told: list[set[str]] = []

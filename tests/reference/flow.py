@@ -18,8 +18,11 @@ def flow(
     before: bool = False,
     session: Callable[[dict], object] | None = None,
     merge_repeats: bool = False,
+    by: str = "event",
 ) -> dict[tuple[int, object], list[str]]:
-    """(person, its session or None) → up to `steps` names after, or before, the first such event in the range."""
+    """`by` is what each is called by.
+
+    (person, its session or None) → up to `steps` names after, or before, the first such event in the range."""
     found: dict[tuple[int, object], list[str]] = {}
     for person, own in timelines(events).items():
         for event in own:
@@ -33,12 +36,12 @@ def flow(
             else:
                 rest = [one for one in own[event["place"] + 1 :] if one["at"] <= event["at"] + window]
             names = []
-            last = event["event"]
+            last = event[by]
             for one in rest:
                 if session and session(one) != key[1]:
                     continue
-                if not merge_repeats or one["event"] != last:
-                    names.append(one["event"])
-                last = one["event"]
+                if not merge_repeats or one[by] != last:
+                    names.append(one[by])
+                last = one[by]
             found[key] = names[:steps]
     return found

@@ -104,7 +104,7 @@ ODD: tuple[Asked, ...] = (
     lambda text: ("/v1/ask/funnel", {"steps": [{"event": text}, {"where": {"context": [text], "op": "in",
                                                                            "value": [text, 1]}}]}),
     lambda text: ("/v1/ask/retention", {"start": {"where": {"group": text, "value": text}}}),
-    lambda text: ("/v1/ask/flow", {"of": {"event": [text]}}),
+    lambda text: ("/v1/ask/flow", {"of": {"event": [text]}, "by": {"property": [text]}}),
     lambda text: ("/v1/ask/sessions", {"having": {"where": {"field": "path", "op": ">", "value": text}}}),
     lambda text: ("/v1/ask/people", {"where": {"any": [{"ids": [text]}, {"did": {"event": text}}]}, "search": text}),
     lambda text: ("/v1/ask/timeline", {"distinct_id": "user-1", "search": text}),
