@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+import trio
 from msgspec.structs import replace
 
 from pugd.errors import (
@@ -116,16 +117,23 @@ class Command(Protocol):
     async def __call__(self, do: str, /, **arguments: object) -> Any: ...
 
 
-class _Found(msgspec.Struct, frozen=True):
-    """One person, as a question finds it."""
+class _Placed(msgspec.Struct, frozen=True):
+    """Who an actor is."""
 
+    project: int
+    actor: int
     members: Located
-    person: Person
-    left_out: LeftOut
     found: Sequence[tuple[int, int, Sequence[int]]]
     """What `locating` said of its actors, and of those that once were."""
     looked: set[int]
     """The persons whose actors those are."""
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """One person, as a question finds it."""
+
+    person: Person
+    left_out: LeftOut
     said: links.Said
 
 
@@ -140,6 +148,31 @@ class _Known(msgspec.Struct, frozen=True):
 
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def together(first: Callable[[], Awaitable[A]], second: Callable[[], Awaitable[B]]) -> tuple[A, B]:
+    """Both at once. Of an error of one, the other is cancelled.
+
+    raises   what was raised first, as it is
+    """
+    found: list[Any] = [None, None]
+    failed: list[Exception] = []
+
+    async def one(place: int, read: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            found[place] = await read()
+        except Exception as error:  # noqa: BLE001 — raised again below, not as one of a group
+            failed.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one, 0, first)
+        nursery.start_soon(one, 1, second)
+    if failed:
+        raise failed[0]
+    return found[0], found[1]
 
 
 class Answer:
@@ -262,9 +295,13 @@ class Answer:
         )
 
     async def _person(self, question: OnePerson, asked_at: str, stored_until: str | None) -> PersonAnswer:
-        one = await self._one(question.project, question.actor, question.as_of)
-        refused = links.shape_refused(await self.run(links.plan_refused(question.project, one.members.actors)))
-        return PersonAnswer(one.person, sum(refused.values()), asked_at, _as_of(question.as_of), stored_until)
+        placed = await self._placed(question.project, question.actor)
+        one, refused = await together(
+            partial(self._one, placed, question.as_of),
+            partial(self.run, links.plan_refused(question.project, placed.members.actors)),
+        )
+        count = sum(links.shape_refused(refused).values())
+        return PersonAnswer(one.person, count, asked_at, _as_of(question.as_of), stored_until)
 
     async def _timeline(
         self,
@@ -275,29 +312,43 @@ class Answer:
         met: Sql | None = None,
         before: Sql | None = None,
     ) -> TimelineAnswer:
-        one = await self._one(question.project, question.actor, question.as_of)
-        actors = one.members.actors
-        taken_out = await self._taken_out(question.project, one)
-        joins = one.said.joins
+        placed = await self._placed(question.project, question.actor)
+        actors = placed.members.actors
+        one: _Found | None = None
+        known = trio.Event()
+
+        async def know() -> _Found:
+            nonlocal one
+            one = await self._one(placed, question.as_of)
+            known.set()
+            return one
 
         async def read(asked: Timeline, last: Any = None) -> tuple[list[Row], str | None]:
-            return timeline.shape_entries(
-                asked, await self.run(timeline.plan_entries(asked, actors, joins, taken_out, last=last, met=met))
-            )
+            plan = timeline.plan_entries(asked, actors, await self._taken_out(placed), last=last, met=met)
+            found = list(await self.run(plan))
+            await known.wait()  # only now: both take their time
+            assert one is not None
+            if (joins := timeline.plan_joins(asked, actors, one.said.joins, last=last, met=met)) is not None:
+                found += await self.run(joins)
+            return timeline.shape_entries(asked, found)
 
-        if question.around is None and question.before is None and before is None:
-            page, following = await read(question)
-        else:
-            found = await self.run(timeline.plan_one(question, actors, question.around, before))
-            if not found:
-                field = "around" if question.around is not None else "before"
-                raise QuestionError("not_found", f"{field}: the person has no such entry.", field)
-            entry = Row(*found[0])
-            page, following = await self._around(question, entry, read)
-        history = timeline.plan_history(question.project, actors, page)
-        entries = timeline.shape(page, [] if history is None else await self.run(history), one.said.first)
+        async def turn() -> tuple[list[Row], str | None, Sequence[Any]]:
+            if question.around is None and question.before is None and before is None:
+                page, following = await read(question)
+            else:
+                found = await self.run(timeline.plan_one(question, actors, question.around, before))
+                if not found:
+                    await known.wait()  # nobody there, if so, comes first
+                    field = "around" if question.around is not None else "before"
+                    raise QuestionError("not_found", f"{field}: the person has no such entry.", field)
+                page, following = await self._around(question, Row(*found[0]), read)
+            history = timeline.plan_history(question.project, actors, page)
+            return page, following, [] if history is None else await self.run(history)
+
+        person, (page, following, history) = await together(know, turn)
+        entries = timeline.shape(page, history, person.said.first)
         return TimelineAnswer(
-            one.person, entries, following, asked_at, one.left_out, _as_of(question.as_of), stored_until
+            person.person, entries, following, asked_at, person.left_out, _as_of(question.as_of), stored_until
         )
 
     async def _around(
@@ -316,9 +367,9 @@ class Answer:
             page.reverse()
         return page, timeline.shape_next(question.order, page) if len(page) > half else None
 
-    async def _taken_out(self, project: int, one: _Found) -> list[int]:
+    async def _taken_out(self, one: _Placed) -> list[int]:
         """Places in the link log of the entries that took somebody else out of this person."""
-        actors = one.members.actors
+        project, actors = one.project, one.members.actors
         own = set(actors)
         others = {actor for actor, _, _ in one.found}
         if more := {person for actor, _, ever in one.found if actor in own for person in ever} - one.looked:
@@ -335,7 +386,9 @@ class Answer:
     async def _refusals(self, question: Refusals, asked_at: str, stored_until: str | None) -> RefusalsAnswer:
         actors = None
         if question.actor is not None:
-            actors = (await self._one(question.project, question.actor)).members.actors
+            placed = await self._placed(question.project, question.actor)
+            await self._one(placed)
+            actors = placed.members.actors
         found = await self.run(links.plan_refusals(question, actors))
         page, following = links.shape_refusals(question, found)
         counts = links.shape_refused(await self.run(links.plan_refused(question.project, actors)))
@@ -401,7 +454,7 @@ class Answer:
         done = await self._collector("merge", project=project, a=a_id, b=b_id)
         _allowed(done["refused"], a_id, b_id)
         await self._caught_up(done["order"])
-        one = await self._one(project, done["person"])
+        one = await self._one(await self._placed(project, done["person"]))
         return MergeAnswer(one.person, done["order"], asked_at)
 
     async def _pair(
@@ -442,18 +495,22 @@ class Answer:
 
     # -- persons -------------------------------------------------------------------------------------------------------
 
-    async def _one(self, project: int, actor: int, as_of: int | None = None) -> _Found:
+    async def _placed(self, project: int, actor: int) -> _Placed:
         found = await self.run(locating(project, [actor]))
-        members = located([actor], found)
-        known = await self._known(project, members.values(), None, as_of)
-        one = members[actor]
+        one = located([actor], found)[actor]
+        return _Placed(project, actor, one, found, {actor, one.person})
+
+    async def _one(self, placed: _Placed, as_of: int | None = None) -> _Found:
+        """raises UnknownPersonError, StoreUnavailableError, StoreError"""
+        one = placed.members
+        known = await self._known(placed.project, [one], None, as_of)
         if one.person not in known.persons:
             raise UnknownPersonError(
                 "not_found",
-                f"Nobody was seen as {person_text(actor)} yet. Look for people with GET /v1/people?search=…",
+                f"Nobody was seen as {person_text(placed.actor)} yet. Look for people with GET /v1/people?search=…",
             )
         said = links.said(one.actors, known.links, known.activity)
-        return _Found(one, known.persons[one.person], known.left_out, found, {actor, one.person}, said)
+        return _Found(known.persons[one.person], known.left_out, said)
 
     async def _known(
         self, project: int, members: Iterable[Located], ids_max: int | None, as_of: int | None = None
@@ -463,9 +520,13 @@ class Answer:
         actors = [actor for at in distinct for actor in at.actors]
         if not actors:
             return _Known({}, LeftOut(0, 0), people.Links([]), [])
-        accepted = people.Links([tuple(row) for row in await self.run(people.plan_links(project, actors))])
-        activity = await self.run(people.plan_activity(project, actors, accepted))
-        traits = await self.run(people.plan_traits(project, distinct, as_of))
+
+        async def seen() -> tuple[people.Links, Any]:
+            said = people.Links([tuple(row) for row in await self.run(people.plan_links(project, actors))])
+            return said, await self.run(people.plan_activity(project, actors, said))
+
+        changes = people.plan_traits(project, distinct, as_of)
+        (accepted, activity), traits = await together(seen, partial(self.run, changes))
         persons, left_out = people.shape_persons(distinct, accepted, activity, traits, ids_max=ids_max)
         return _Known(persons, left_out, accepted, activity)
 

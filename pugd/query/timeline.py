@@ -90,24 +90,19 @@ class Row(NamedTuple):
 def plan_entries(
     question: Timeline,
     actors: Sequence[int],
-    joins: Iterable[Moment],
     taken_out: Sequence[int] = (),
     *,
     last: _Key | None = None,
     met: Sql | None = None,
 ) -> Plan:
-    """The page and one entry more, so that it is known whether there is a next.
+    """The page and one entry more, so that it is known whether there is a next; but for the entries of `plan_joins`.
 
     `last`       an entry that this is beyond, in place of the question's cursor
     `met`        a condition on a row of `events`: only events then
-    `joins`      the events that say first that two ids are one person (query/links.py)
-    `taken_out`  places in the link log of the entries that took others out of this person (likewise)
+    `taken_out`  places in the link log of the entries that took others out of this person (query/links.py)
     """
-    if last is None and question.cursor is not None:
-        last = cursor.read(question.cursor, _Key)
-        if last.order != question.order:
-            raise cursor.refusal()
-    types = question.types if question.event is None and met is None else ("event",)
+    last = _last(question, last)
+    types = _types(question, met)
     found = []
     if "event" in types:
         found.append(_events(question, actors, last, met))
@@ -116,14 +111,12 @@ def plan_entries(
     if "session" in types and not question.search:
         found.append(_sessions(question, actors, last))
     if "link" in types:
-        # Of events, the log has those that happened to come first: left to `joins`, as long as both ids are here.
+        # Of events, the log has those that happened to come first: left to `plan_joins`, as long as both ids are here.
         # Multiplied, since of NOT (… AND …), and of if(…, 1), ClickHouse 26.9 may find no rows at all in parts whose
         # projection it reads.
         own = bound("Array(UInt64)", list(actors))
         others = sql("(call = 'event') * (refused = '') * has($own, a) * has($own, b) = 0", own=own)
         found += [_links(question, [*side, others], last) for side in touching(actors)]
-        if within := [join for join in joins if _in_range(question, last, join)]:
-            found.append(_joins(question, actors, within, last))
         if taken_out:
             places = sql("`order` IN $places", places=bound("Array(UInt64)", list(taken_out)))
             found.append(_links(question, [places], last))
@@ -137,9 +130,38 @@ def plan_entries(
     )
 
 
+def plan_joins(
+    question: Timeline,
+    actors: Sequence[int],
+    joins: Iterable[Moment],
+    *,
+    last: _Key | None = None,
+    met: Sql | None = None,
+) -> Plan | None:
+    """The entries of events that say first that two ids are one person (query/links.py: `joins`), as `plan_entries`;
+    None where there are none."""
+    last = _last(question, last)
+    within = [join for join in joins if _in_range(question, last, join)]
+    if "link" not in _types(question, met) or not within:
+        return None
+    return plan(_joins(question, actors, within, last))
+
+
+def _last(question: Timeline, last: _Key | None) -> _Key | None:
+    if last is None and question.cursor is not None:
+        last = cursor.read(question.cursor, _Key)
+        if last.order != question.order:
+            raise cursor.refusal()
+    return last
+
+
+def _types(question: Timeline, met: Sql | None) -> Sequence[str]:
+    return question.types if question.event is None and met is None else ("event",)
+
+
 def shape_entries(question: Timeline, found: Iterable[Sequence[Any]]) -> tuple[list[Row], str | None]:
-    """The page's rows, and the cursor of the next page."""
-    page = [Row(*row) for row in found]
+    """The page's rows, of all that was found, and the cursor of the next page."""
+    page = sorted((Row(*row) for row in found), key=lambda row: row[1:6], reverse=question.order == "desc")
     if len(page) <= question.limit:
         return page, None
     page = page[: question.limit]

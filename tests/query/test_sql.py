@@ -48,8 +48,8 @@ def test_the_text_of_a_statement_does_not_depend_on_what_is_asked(search, event,
             people.plan_page(People(project=1, search=search)).sql,
             people.plan_page(People(project=1, search=search), actors=[actor]).sql,
             people.plan_matching(People(project=1, search=search)).sql,
-            timeline.plan_entries(Timeline(project=1, actor=actor, search=search, event=event), [actor], []).sql,
-            timeline.plan_entries(Timeline(project=1, actor=actor, search=search), [actor], [(actor >> 2, event)]).sql,
+            timeline.plan_entries(Timeline(project=1, actor=actor, search=search, event=event), [actor]).sql,
+            timeline.plan_joins(Timeline(project=1, actor=actor, search=search), [actor], [(actor >> 2, event)]).sql,
             people.plan_activity(
                 1, [actor], people.Links([(actor, 2, search, event, "identify", (3, ""), (3, ""))])
             ).sql,

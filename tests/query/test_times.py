@@ -71,7 +71,7 @@ def test_cursors_that_are_not_ours_are_refused(text):
         people.plan_page(People(project=1, cursor=text))
     assert caught.value.field == "cursor"
     with pytest.raises(QuestionError):
-        timeline.plan_entries(Timeline(project=1, actor=1, cursor=text), [1], [])
+        timeline.plan_entries(Timeline(project=1, actor=1, cursor=text), [1])
 
 
 @given(st.binary(max_size=80))
