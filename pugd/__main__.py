@@ -1,7 +1,8 @@
 """The command line: `pugd serve` and the few commands beside it.
 
-Every setting is also an option of the commands that need it. What a command needs of a running pugd it takes from the
-data directory, so on the machine itself no key has to be typed.
+A few settings are options, too, of the commands that need them. What a command needs of a running pugd it takes from
+the data directory, so on the machine itself no key has to be typed. Each command imports what it needs when it runs:
+`--help`, or a mistyped one, loads no engine.
 """
 
 from __future__ import annotations
@@ -91,6 +92,17 @@ def main() -> None:
     """One timeline per person: takes events, resolves identity, answers questions."""
 
 
+def _conninfo(loaded: Config) -> str:
+    """How a command connects to Postgres: the server, or the embedded one that a running pugd keeps."""
+    from pugd.control.embedded import Embedded
+    from pugd.data import DataDirectory
+
+    if loaded.postgres_url:
+        return loaded.postgres_url
+    directory = DataDirectory(loaded.data)
+    return Embedded(directory.postgres).connect_to_running()
+
+
 @main.command()
 @settings(*SERVE_OPTIONS)
 def serve(loaded: Config) -> None:
@@ -120,6 +132,9 @@ def login(loaded: Config) -> None:
         token = members.create_login(connection)
     where = config.reachable(config.address(loaded.console))
     click.echo(f"http://{where}/login?token={token}")
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
 
 
 def limits(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -334,6 +349,9 @@ def keys_revoke(loaded: Config, number: int) -> None:
     click.echo(f"key {number} is revoked")
 
 
+# -- projects ----------------------------------------------------------------------------------------------------------
+
+
 @main.group(cls=Commands, name="projects")
 def projects_() -> None:
     """List projects, and give one another time zone."""
@@ -367,6 +385,9 @@ def projects_zone(loaded: Config, zone: str, project: int) -> None:
     with postgres.borrowed(_conninfo(loaded)) as connection:
         changed = projects.change_zone(connection, project, zone)
     click.echo(f"project {changed.id} ({changed.name}): {changed.time_zone}")
+
+
+# -- what was refused, and what could not be stored --------------------------------------------------------------------
 
 
 @main.command()
@@ -468,6 +489,9 @@ def quarantine_drop(loaded: Config, positions: tuple[int, ...], yes: bool) -> No
     for position in positions:
         if quarantine.drop(DataDirectory(loaded.data).quarantine, position):
             click.echo(f"{position}: dropped")
+
+
+# -- whether what is kept is whole -------------------------------------------------------------------------------------
 
 
 @main.group(cls=Commands)
@@ -594,6 +618,9 @@ def _quarantined(loaded: Config, position: int) -> Quarantined:
     return row
 
 
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
 @main.command(hidden=True)
 def collector() -> None:
     """The public process; started by the supervisor."""
@@ -610,17 +637,6 @@ def keeper() -> None:
     from pugd import process
 
     process.main("keeper", role.run)
-
-
-def _conninfo(loaded: Config) -> str:
-    """How a command connects to Postgres: the server, or the embedded one that a running pugd keeps."""
-    from pugd.control.embedded import Embedded
-    from pugd.data import DataDirectory
-
-    if loaded.postgres_url:
-        return loaded.postgres_url
-    directory = DataDirectory(loaded.data)
-    return Embedded(directory.postgres).connect_to_running()
 
 
 def run() -> None:

@@ -27,7 +27,7 @@ import secrets
 import time
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -230,8 +230,8 @@ class Check:
     async def _findings(
         self, log: Log, persons: Persons, last: int, order: int, graph: str, ahead: list[tuple[Any, ...]]
     ) -> Findings:
-        missing = [one async for one in self._lacking(log, persons, last, SHOWN)]
-        wrong, surplus = list(_first(persons.wrong())), list(_first(persons.surplus()))
+        missing = [one async for one in self._lacking(persons, last, SHOWN)]
+        wrong, surplus = list(islice(persons.wrong(), SHOWN)), list(islice(persons.surplus(), SHOWN))
         texts = {actor: text for _, actor, _, text in missing}
         asked = [one.actor for one in (*wrong, *surplus)] + [row[1] for row in ahead[:SHOWN]]
         if asked:
@@ -281,7 +281,7 @@ class Check:
             first = until
 
     async def _lacking(
-        self, log: Log, persons: Persons, last: int, count: int | None = None
+        self, persons: Persons, last: int, count: int | None = None
     ) -> AsyncIterator[tuple[int, int, int, str]]:
         """(project, actor, person, id) of linked ids without a row: all, each once, or the first `count`."""
         lacking = persons.lacking()
@@ -451,7 +451,7 @@ class Check:
             if len(rows) == PAGE_ROWS:
                 await write()
         if persons.missing:
-            async for project, actor, person, _ in self._lacking(look.log, persons, place):
+            async for project, actor, person, _ in self._lacking(persons, place):
                 rows.append(MergeRow(MERGE, project, actor, person, place))
                 if len(rows) == PAGE_ROWS:
                     await write()
@@ -512,13 +512,6 @@ def _slices(count: int) -> list[tuple[int, int]]:
     number = count // PAGE_ROWS + 1
     bounds = [(at << 64) // number for at in range(number + 1)]
     return [(first, until - 1) for first, until in pairwise(bounds)]
-
-
-def _first(items: Iterable[T]) -> Iterator[T]:
-    for number, item in enumerate(items):
-        if number == SHOWN:
-            return
-        yield item
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -334,8 +334,8 @@ class Drain:
 
     async def _build(self, span: Span, tables: tuple[Table, ...], left_out: dict[str, array[int]]) -> columns.Built:
         if self._set_aside:
-            aside = {table.name: self._set_aside for table in tables}
-            left_out = {name: array("Q", sorted({*left_out.get(name, ()), *aside[name]})) for name in aside}
+            names = {table.name for table in tables}
+            left_out = {name: array("Q", sorted({*left_out.get(name, ()), *self._set_aside})) for name in names}
 
         def build() -> columns.Built:
             return columns.build(

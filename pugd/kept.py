@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from pugd.ask import JOURNEYS, AnyAsked, AskPeople, Condition
 from pugd.question import QuestionError
 
-RULE, FIXED = KINDS = ("rule", "fixed")
+RULE, FIXED = "rule", "fixed"
 QUESTIONS: dict[str, type[AnyAsked | AskPeople]] = {**JOURNEYS, "people": AskPeople}
 """Saved questions by their kind."""
 

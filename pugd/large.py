@@ -7,7 +7,6 @@ kept of it then counts once, as ever, by its event ids. First come, first served
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
@@ -26,7 +25,6 @@ WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 REFUSED_TOLD_MAX: Final = 1_000
 """Refusals in one answer; more are counted, and not told one by one."""
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 

@@ -48,7 +48,6 @@ _WANTED: Final = (
     | {
         b"accept-encoding",
         b"access-control-request-headers",
-        b"access-control-request-method",
         b"connection",
         b"content-encoding",
         b"expect",
@@ -65,6 +64,7 @@ _WANTED: Final = (
 _UNWANTED: Final = (
     *(b"accept", b"accept-language", b"cache-control", b"cookie", b"dnt", b"pragma", b"priority"),
     *(
+        b"access-control-request-method",
         b"referer",
         b"sec-ch-ua",
         b"sec-ch-ua-mobile",
@@ -106,7 +106,6 @@ class Head(msgspec.Struct, gc=False, eq=False):
     origin: bytes | None
     sec_fetch: bool
     """A browser sent this: it has `Sec-Fetch-Site`. Of these headers `fetch` of Node.js has `Sec-Fetch-Mode`."""
-    preflight_method: bytes | None
     preflight_headers: bytes | None
     forwarded_for: bytes | None
     forwarded_host: bytes | None
@@ -242,7 +241,6 @@ def parse(raw: bytes) -> Head | Refused:
         get(b"user-agent", b"").decode("utf-8", "replace"),
         origin,
         b"sec-fetch-site" in headers,
-        get(b"access-control-request-method"),
         get(b"access-control-request-headers"),
         get(b"x-forwarded-for"),
         get(b"x-forwarded-host"),

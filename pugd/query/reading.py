@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -38,7 +37,7 @@ from pugd.query.conditions import Any as AnyOf
 from pugd.query.filters import moment
 from pugd.query.person import mapping, rows
 from pugd.query.sequence import COUNTED, KEY
-from pugd.query.sql import Plan, Sql, all_of, any_of, bound, joined, named, plan, sql
+from pugd.query.sql import Plan, Sql, all_of, bound, joined, named, plan, sql
 from pugd.query.values import (
     FIELDS,
     OPERATORS,
@@ -597,10 +596,3 @@ def _has_rows(node: Node) -> bool:
 
 def _ms(value: int) -> Sql:
     return bound("Int64", value)
-
-
-def any_met(nodes: Iterable[Node]) -> Node:
-    return AnyOf(tuple(nodes))
-
-
-_ = (any_of, Any)

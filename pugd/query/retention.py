@@ -116,7 +116,7 @@ def shape_cells(question: Retention, found: Iterable[Sequence[Any]], now: int) -
             cohorts=(
                 cohorts := _cohorts(question, begins, sizes[apart, value, others], counts[apart, value, others], now)
             ),
-            average=_average(question, cohorts),
+            average=_average(cohorts),
         )
         for apart, value, others in ordered
     ]
@@ -146,7 +146,7 @@ def _cohorts(
     return cohorts
 
 
-def _average(question: Retention, cohorts: Sequence[Cohort]) -> list[float | None]:
+def _average(cohorts: Sequence[Cohort]) -> list[float | None]:
     averages: list[float | None] = []
     for after in range(max((len(cohort.cells) for cohort in cohorts), default=0)):
         over = [cohort for cohort in cohorts if len(cohort.cells) > after and cohort.cells[after].finished]

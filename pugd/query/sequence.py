@@ -24,8 +24,6 @@ KEY = sql(
 )
 """Of the event in a row of `events`."""
 
-MARKS_MAX = 64
-
 COUNTED = sql("call != 'group'")
 """Group calls lie among the events, but are nothing that anybody did."""
 

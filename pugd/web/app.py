@@ -92,19 +92,19 @@ def console(
         )
         if request.url.path.startswith(("/v1/", "/health/")):
             return api.said(error.status_code, {"error": words}, dict(error.headers or {}))
-        return await pages.wrong(request, error.status_code, words.message)
+        return await pages.wrong(error.status_code, words.message)
 
     async def broken(request: Request, _: Exception) -> Response:
         """Our own fault; it is logged by whoever serves us."""
         words = api.Error("internal", "This is a fault of pugd's own. The keeper's log says more.")
         if request.url.path.startswith("/v1/"):
             return api.said(500, {"error": words})
-        return await pages.wrong(request, 500, words.message)
+        return await pages.wrong(500, words.message)
 
     async def unavailable(request: Request, error: Exception) -> Response:
         if request.url.path.startswith("/v1/"):
             return api.failed(error)
-        return await pages.wrong(request, 503, str(error))
+        return await pages.wrong(503, str(error))
 
     application = Starlette(
         routes=[

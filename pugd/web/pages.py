@@ -152,9 +152,7 @@ class Pages:
             Route("/logout", self._log_out, methods=["POST"]),
         ]
 
-    async def wrong(
-        self, request: Request, status: int, message: str, *, title: str = "", project: Project | None = None
-    ) -> Response:
+    async def wrong(self, status: int, message: str, *, title: str = "", project: Project | None = None) -> Response:
         """A page that says what is wrong."""
         titles = {
             400: "That cannot be asked",
@@ -201,11 +199,11 @@ class Pages:
             except Exception as error:  # noqa: BLE001  `explained` raises again what is not known
                 status, words = explained(error)
                 title = _TITLES.get(words.code, "")
-                return await self.wrong(request, status, words.message, title=title, project=project)
+                return await self.wrong(status, words.message, title=title, project=project)
 
         return shown
 
-    async def _home(self, request: Request, project: Project) -> Response:
+    async def _home(self, _: Request, __: Project) -> Response:
         return RedirectResponse("/people", 303)
 
     async def _login(self, request: Request) -> Response:
