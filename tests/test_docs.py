@@ -178,7 +178,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "order": journeys.FUNNEL_ORDERS,
     "entry": journeys.ENTRIES,
     "excluded": journeys.EXCLUDED,
-    "measure": ask.COUNTS,
+    "measure": (*ask.COUNTS, *ask.NUMBERS),
 }
 NAMED = re.compile(r"`(\"\w[^`]*)`(?: \((default)\))?")
 

@@ -1,8 +1,9 @@
 """Small worlds, as the worked examples of documentation tell them: a line for each person, asked as a program asks.
 
-A line is of events: `open 0, buy 1.5 =red, ~open 13:30` is `open` at the world's beginning, `buy` one and a half units
-later, its property `is` being red, and `open` at half past one (hours of the day that the world begins in), sent by
-the person's other, anonymous id. Without a number an event comes as many units after the beginning as it has before it.
+A line is of events: `open 0, buy 1.5 =red, ~open 13:30 #5` is `open` at the world's beginning, `buy` one and a half
+units later, its property `is` being "red", and `open` thirteen hours and a half after the beginning, its property `is`
+being the number 5, sent by the person's other, anonymous id. Without a time an event comes as many units after the
+beginning as there are events before it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-_DID = re.compile(r"(~?)(\S+?)(?: (-?\d+(?:\.\d+)?)| (\d+):(\d\d))?(?: =(.*))?")
+_DID = re.compile(r"(~?)(\S+?)(?: (-?\d+(?:\.\d+)?)| (\d+):(\d\d))?(?: ([=#])(.*))?")
 
 
 def at(said: str, zone: ZoneInfo = UTC) -> int:
@@ -99,7 +100,7 @@ async def told(
         for place, one in enumerate(filter(None, line.split(", "))):
             found = _DID.fullmatch(one)
             assert found, one
-            other, name, units, hours, minutes, value = found.groups()
+            other, name, units, hours, minutes, kind, value = found.groups()
             if hours:
                 after = int(hours) * HOUR + int(minutes) * MINUTE
             else:
@@ -109,7 +110,7 @@ async def told(
                 user="" if other else str(number),
                 anonymous=f"phone-{number}" if other else "",
                 at=beginning + after,
-                properties="{}" if value is None else json.dumps({"is": value}),
+                properties="{}" if kind is None else json.dumps({"is": float(value) if kind == "#" else value}),
             )
         if "~" in line:
             history.identify(str(number), f"phone-{number}", at=beginning)

@@ -88,6 +88,40 @@ async def test_posthog_weekly_active_users():
     assert await active(world, "2023-09-17", 7) == 7
 
 
+async def test_posthog_numbers_of_a_property():
+    # PostHog/posthog, test_trends.py, test_sum_filtering … test_p99_filtering, …_avg_filtering_non_number_resiliency:
+    # what is no number counts for nothing. (The quantiles there are near enough by half; here exact, between two
+    # numbers in proportion.)
+    few = {"sum": 18, "average": 4.5, "min": 2, "max": 7.5}
+    many = {"median": 150.5, "p90": 190.1, "p95": 195.05, "p99": 199.01}
+    world = await told(
+        "A 0 #2, A 0 #3, A 0 #5.5, A 0 #7.5, A 0", ", ".join(f"B 0 #{number}" for number in range(101, 201)),
+        "C 0 #2, C 0 =x, C 0, C 0 #8",
+    )  # fmt: skip
+    wanted = [("A", *one) for one in few.items()] + [("B", *one) for one in many.items()] + [("C", "average", 5)]
+    asked = ask.AskTrend(
+        series=tuple(ask.Series(event=event, measure=measure, of="is") for event, measure, _ in wanted),
+        interval=None,
+        **world.range(0, 1),
+    )
+    found = (await world.ask(asked)).series
+    assert [round(one.total.value, 6) for one in found] == [value for _, _, value in wanted]
+
+
+async def test_posthog_movies_by_whom():
+    # PostHog/posthog, test_trends.py, test_breakdown_by_cohort and test_breakdown_by_person_property, as people
+    world = await told("A 12", "A 12, A 36, A 36", "A 12, A 36, A 60", "A 108", began="2020-01-01")
+    for ids, watched in ((("1",), 1), (("2",), 3), (("1", "2"), 4), (None, 7)):
+        asked = ask.AskTrend(
+            series=(ask.Series(event="A"),),
+            where=None if ids is None else ask.Condition(ids=ids),
+            **world.range("2019-12-21", "2020-01-05"),
+        )
+        assert (await world.ask(asked)).series[0].total.value == watched
+    top = ask.AskTop(by=ask.Breakdown(person=True), **world.range("2019-12-21", "2020-01-05"))
+    assert [row.total.value for row in (await world.ask(top)).rows] == [7, 3, 3, 1]
+
+
 # Sessions.
 
 
@@ -136,17 +170,20 @@ async def test_sessions_by_the_clients_id():
     ):
         for after in minutes:
             assert isinstance(after, int)
-            history.track("A", user=user, anonymous=device, at=began + after * MINUTE, session_id=session_id)
+            history.track(
+                "A", user=user, anonymous=device, at=began + after * MINUTE, session_id=session_id,
+                properties=f'{{"is": "{user}"}}',
+            )  # fmt: skip
             history.world.events[-1]["platform"] = platform
     await stored(history)
     everyone, project = await everyone_of(history, now=began + 30 * DAY, zone=UTC, segments={})
     world = World(everyone, project, began, HOUR)
-    by_user = {}
-    for user in ("one", "two", "three", "four", "five"):
-        asked = ask.AskSessions(where=ask.Condition(ids=(user,)), **world.range("2024-05-17", "2024-05-18"))
-        found = (await world.ask(asked)).series[0].total
-        by_user[user] = (found.sessions, found.duration and found.duration.average / MINUTE)
-    assert by_user == {"one": (2, 30), "two": (1, 75), "three": (1, 330), "four": (0, None), "five": (2, 10)}
+    asked = ask.AskSessions(breakdown=ask.Breakdown(property="is"), **world.range("2024-05-17", "2024-05-18"))
+    found = {
+        one.value: (one.total.sessions, one.total.duration.average / MINUTE)
+        for one in (await world.ask(asked)).series[1:]
+    }
+    assert found == {"one": (2, 30), "two": (1, 75), "three": (1, 330), "five": (2, 10)}
     assert (await sessions(world, "2024-05-18", "2024-05-19")).sessions == 0
 
 

@@ -196,6 +196,19 @@ async def test_posthog_months():
     )
 
 
+async def test_posthog_time_zones():
+    # test_timezones: at 01:00 (UTC) of 9, 10 and 11 June, and at 01:00 and 09:00 of the 16th, which are two days in
+    # Pacific time; the first two are before 10 June there.
+    persons = ["A -23, A 1, A 25", "A 145, A 153"]
+    for zone, began, expected in (
+        ("UTC", "2020-06-10", {0: [1, 1], 1: [1, 0], 6: [1, 0]}),
+        ("US/Pacific", "2020-06-09T17:00", {0: [1, 0], 5: [1, 1], 6: [1, 0]}),
+    ):
+        world = await told(*persons, began=began, zone=zone)
+        found = await world.retention("A", None, "2020-06-10", "2020-06-21", periods=1, **RECURRING)
+        assert rows(found) == [expected.get(day, [0, 0]) for day in range(11)], zone
+
+
 async def test_posthog_on_or_after():
     # test_rolling_retention_doesnt_double_count_same_user: any event; "on or after" is its cumulative retention.
     persons = ["A 0, A 3, A 4", "A 0, A 1", "A 1, A 2, A 3", "A 3, A 4", "A 4"]
@@ -305,6 +318,20 @@ async def test_posthog_a_breakdown_is_of_the_birth():
     assert {one.value: rows(one) for one in parts} == {
         "": [[1, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
         "variant": [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]],
+    }
+    # test_retention_with_breakdown_event_properties, as far as the sixth day
+    times = {"Chrome": ["0 1 3", "0 2"], "Safari": ["0 1 4"], "Firefox": ["0 5"]}
+    persons = [
+        ", ".join(f"A {day} ={browser}" for day in days.split()) for browser, those in times.items() for days in those
+    ]
+    world = await told(*persons, unit=DAY, now="2020-06-15T23:00")
+    asked = ask.AskRetention(
+        births="recurring", period="day", periods=5, breakdown=ask.Breakdown(property="is"), **world.range(0, 6)
+    )
+    assert {one.value: rows(one) for one in (await world.ask(asked)).series[1:]} == {
+        "Chrome": table("2 1 1 1 0 0 / 1 0 1 0 0 / 1 0 0 0 / 1 0 0 / 0 0 / 0"),
+        "Safari": table("1 1 0 0 1 0 / 1 0 0 1 0 / 0 0 0 0 / 0 0 0 / 1 0 / 0"),
+        "Firefox": table("1 0 0 0 0 1 / 0 0 0 0 0 / 0 0 0 0 / 0 0 0 / 0 0 / 1"),
     }
     world = await told("open 0 =Chrome, open 1 =Firefox", unit=DAY)
     everything = ask.Selection(event="open")
