@@ -28,8 +28,7 @@ enum {
 };
 #define CONTEXTS_BYTES_MAX ((size_t)16 << 20)
 #define FUTURE_MAX_MS 86400000
-#define TIME_MAX_MS 9000000000000
-#define SECONDS_BELOW 100000000000
+#define SKEW_DEAD_BAND_MS 60000
 #define AGE_MAX_MS ((int64_t)366 * 86400000)
 
 struct buffer {
@@ -199,6 +198,11 @@ static uint8_t *put_text(uint8_t *at, const uint8_t *text, uint32_t length)
     }
     if (length) memcpy(at, text, length);
     return at + length;
+}
+
+static uint8_t *put_word(uint8_t *at, const char *word)
+{
+    return put_text(at, (const uint8_t *)word, (uint32_t)strlen(word));
 }
 
 static uint8_t *put_bytes(uint8_t *at, const uint8_t *bytes, uint32_t length)
@@ -382,7 +386,7 @@ static int64_t time_of_number(const uint8_t *at, size_t length)
     if (whole == length) {
         int64_t value = 0;
         for (size_t i = 0; i < length; i++) value = value * 10 + (at[i] - '0');
-        return value > TIME_MAX_MS ? -1 : value < SECONDS_BELOW ? value * 1000 : value;
+        return value > PUGD_PLAIN_TIME_MAX_MS ? -1 : value < PUGD_PLAIN_SECONDS_BELOW ? value * 1000 : value;
     }
     if (at[whole] != '.' || length >= sizeof digits) return -1;
     for (; n < length; n++) {
@@ -392,8 +396,8 @@ static int64_t time_of_number(const uint8_t *at, size_t length)
     digits[n] = 0;
     char *end;
     double value = strtod(digits, &end); /* which stops at the point in a locale that has a comma there */
-    if (end != digits + n || !(value <= (double)TIME_MAX_MS)) return -1;
-    return (int64_t)(value < (double)SECONDS_BELOW ? value * 1000.0 : value);
+    if (end != digits + n || !(value <= (double)PUGD_PLAIN_TIME_MAX_MS)) return -1;
+    return (int64_t)(value < (double)PUGD_PLAIN_SECONDS_BELOW ? value * 1000.0 : value);
 }
 
 /* ---- forms ------------------------------------------------------------------------------------------------------- */
@@ -567,6 +571,7 @@ struct body {
     const uint8_t *agent, *place;
     uint32_t agent_length, place_length;
     uint64_t agent_hash;
+    int64_t sent_at; /* by its own account or its request's; -1: unknown */
     int call;    /* that the path names; 0: events do */
     int starved; /* no memory */
 };
@@ -614,12 +619,13 @@ static int take_time(struct text *t, int numbers, int64_t *ms)
         uint32_t n;
         if (take_text(t, 1, 64, &value, &n)) return -1;
         *ms = time_of(value, n);
-        return *ms < 0 ? -1 : 0;
+    } else {
+        if (take_value(t, &value, &length)) return -1;
+        if (is_null(value, length)) return 0;
+        if (!numbers) return -1;
+        *ms = time_of_number(value, length);
     }
-    if (take_value(t, &value, &length)) return -1;
-    if (is_null(value, length)) return 0;
-    if (!numbers) return -1;
-    *ms = time_of_number(value, length);
+    if (*ms > PUGD_PLAIN_TIME_MAX_MS) *ms = PUGD_PLAIN_TIME_MAX_MS;
     return *ms < 0 ? -1 : 0;
 }
 
@@ -735,7 +741,6 @@ static int take_role(struct pugd_plain *p, struct body *b, struct reading *r, st
     const uint8_t *value;
     size_t length;
     struct piece piece;
-    int64_t ms;
     switch (role) {
     case 0:
     case PUGD_PLAIN_NONE: return take_value(t, &value, &length);
@@ -773,8 +778,10 @@ static int take_role(struct pugd_plain *p, struct body *b, struct reading *r, st
         if (r->age > AGE_MAX_MS) r->age = AGE_MAX_MS;
         return 0;
     case PUGD_PLAIN_SENT:
-        if (take_time(t, 0, &ms)) return -1;
-        if (ms >= 0 && (b->received_at - ms > PUGD_PLAIN_SKEW_DEAD_BAND_MS || ms - b->received_at > PUGD_PLAIN_SKEW_DEAD_BAND_MS)) return -1;
+        return take_time(t, 0, &r->e.sent_at);
+    case PUGD_PLAIN_UNSKEWED:
+        if (take_value(t, &value, &length)) return -1;
+        r->e.unskewed = length == 4 && !memcmp(value, "true", 4);
         return 0;
     case PUGD_PLAIN_KEY: return take_key(p, t, &piece);
     case PUGD_PLAIN_TOKEN: return take_key(p, t, &piece) || !piece.at ? -1 : cut_token(r, key, t);
@@ -1020,8 +1027,9 @@ static int finish(struct pugd_plain *p, struct body *b, struct reading *r)
     if (!e->user_length && !e->anonymous_length) return -1;
     if (is_reserved(e->user, e->user_length) || is_reserved(e->anonymous, e->anonymous_length)) return -1;
     if (r->time < 0 && r->time_else >= 0) r->time = r->time_else;
-    e->occurred_at = r->time >= 0 ? r->time : r->age >= 0 ? b->received_at - r->age : b->received_at;
-    if (e->occurred_at < 0 || e->occurred_at > b->received_at + FUTURE_MAX_MS) return -1;
+    e->said_time = r->time >= 0;
+    e->original_at = r->time >= 0 ? r->time : r->age >= 0 ? b->received_at - r->age : b->received_at;
+    if (e->original_at < 0) return -1;
     e->received_at = b->received_at;
     e->call = (uint8_t)call;
     e->event = name.at;
@@ -1065,7 +1073,8 @@ static struct reading begin(const struct pugd_plain *p)
 {
     static const uint8_t nothing[] = "{}";
     return (struct reading){
-        .e = {.properties = nothing, .properties_length = 2, .known = PUGD_PLAIN_UNKNOWN, .said_at = p->said.length},
+        .e = {.properties = nothing, .properties_length = 2, .known = PUGD_PLAIN_UNKNOWN, .said_at = p->said.length,
+              .sent_at = -1},
         .time = -1, .time_else = -1, .age = -1,
     };
 }
@@ -1085,6 +1094,7 @@ static int take_body(struct pugd_plain *p, struct body *b, struct text *t)
     struct reading r = begin(p);
     size_t before = p->count;
     if (take_members(p, b, &r, t, PUGD_PLAIN_AROUND_LEVEL)) return -1;
+    if (r.e.sent_at >= 0) b->sent_at = r.e.sent_at;
     p->shape = PUGD_PLAIN_BATCHED;
     if (r.met & (uint64_t)1 << PUGD_PLAIN_LIST) {
         /* Beside its list an envelope has nothing of an event's. */
@@ -1095,6 +1105,24 @@ static int take_body(struct pugd_plain *p, struct body *b, struct text *t)
     return finish(p, b, &r);
 }
 
+static const char *const TIME_NOTES[] = {"", "skew", "future", "past"};
+
+/* When the events from number `from` on happened, by when their body was sent: as enrich/clock.py says. */
+static void correct_times(struct pugd_plain *p, const struct body *b, size_t from)
+{
+    for (size_t i = from; i < p->count; i++) {
+        struct pugd_plain_event *e = &p->events[i];
+        int64_t sent_at = b->sent_at >= 0 ? b->sent_at : e->sent_at;
+        int64_t skew = sent_at >= 0 && e->said_time && !e->unskewed ? b->received_at - sent_at : 0;
+        if (skew >= -SKEW_DEAD_BAND_MS && skew <= SKEW_DEAD_BAND_MS) skew = 0;
+        e->occurred_at = e->original_at + skew;
+        e->time_note = skew != 0;
+        if (!e->said_time || (e->occurred_at >= 0 && e->occurred_at <= b->received_at + FUTURE_MAX_MS)) continue;
+        e->time_note = e->occurred_at < 0 ? 3 : 2;
+        e->occurred_at = b->received_at;
+    }
+}
+
 /* Those of events that are no more. */
 static void forget_changes(struct pugd_plain *p)
 {
@@ -1102,7 +1130,8 @@ static void forget_changes(struct pugd_plain *p)
 }
 
 int64_t pugd_plain_add(struct pugd_plain *p, uint32_t form, const uint8_t *body, size_t length, int call,
-                       int64_t received_at, const uint8_t *agent, uint32_t agent_length, const uint8_t *place,
+                       int64_t received_at, int64_t sent_at, const uint8_t *agent, uint32_t agent_length,
+                       const uint8_t *place,
                        uint32_t place_length)
 {
     p->key = NULL;
@@ -1114,7 +1143,7 @@ int64_t pugd_plain_add(struct pugd_plain *p, uint32_t form, const uint8_t *body,
     size_t before = p->count, said = p->said.length;
     struct text t = {body, body + length};
     struct body b = {.form = &p->forms[form], .received_at = received_at, .agent = agent, .agent_length = agent_length,
-                     .place = place, .place_length = place_length, .call = call};
+                     .place = place, .place_length = place_length, .sent_at = sent_at, .call = call};
     if (agent_length) b.agent_hash = hash_of(p->seed, agent, agent_length);
     if (take_body(p, &b, &t)) {
         pugd_plain_drop(p, p->count - before);
@@ -1124,6 +1153,7 @@ int64_t pugd_plain_add(struct pugd_plain *p, uint32_t form, const uint8_t *body,
         p->key_length = 0;
         return b.starved ? -1 : 0;
     }
+    correct_times(p, &b, before);
     int64_t count = (int64_t)(p->count - before);
     for (size_t i = before; i < p->count; i++)
         if (p->events[i].known == PUGD_PLAIN_UNKNOWN) return count + PUGD_PLAIN_LEARN;
@@ -1181,7 +1211,7 @@ const uint8_t *pugd_plain_event_keys(struct pugd_plain *p, size_t *length)
         if (reserve(b, (size_t)e->event_id_length + e->event_length + 32)) return NULL;
         uint8_t *at = put_uint(b->bytes + b->length, e->project);
         at = put_text(at, e->event_id, e->event_id_length);
-        at = put_uint(at, (uint64_t)e->occurred_at);
+        at = put_uint(at, (uint64_t)e->original_at);
         at = put_text(at, e->event, e->event_length);
         b->length = (size_t)(at - b->bytes);
     }
@@ -1212,7 +1242,7 @@ const uint8_t *pugd_plain_told(struct pugd_plain *p, const uint32_t *events, siz
         if (reserve(b, most)) return NULL;
         uint8_t *at = b->bytes + b->length;
         *at++ = 0xdc;
-        at = put_be(at, 9 + PUGD_PLAIN_OPERATIONS_COUNT, 2);
+        at = put_be(at, 11 + PUGD_PLAIN_OPERATIONS_COUNT, 2);
         at = put_uint(at, events[i]);
         at = put_uint(at, e->call);
         at = put_text(at, e->event_id, e->event_id_length);
@@ -1220,6 +1250,8 @@ const uint8_t *pugd_plain_told(struct pugd_plain *p, const uint32_t *events, siz
         at = put_text(at, e->anonymous, e->anonymous_length);
         at = put_uint(at, (uint64_t)e->occurred_at);
         at = put_uint(at, (uint64_t)e->received_at);
+        at = put_uint(at, (uint64_t)e->original_at);
+        at = put_word(at, TIME_NOTES[e->time_note]);
         at = put_uint(at, asks->denied);
         for (int j = 0; j < PUGD_PLAIN_OPERATIONS_COUNT; j++) at = put_bytes(at, asks->at[j], asks->length[j]);
         at = put_bytes(at, c->bytes + c->length + c->agent_length, c->middle_length);
@@ -1298,9 +1330,9 @@ const uint8_t *pugd_plain_rows(struct pugd_plain *p, const uint64_t *actors, con
         at = put_uint(at, actors[i]);
         at = put_uint(at, (uint64_t)e->occurred_at);
         at = put_uint(at, (uint64_t)e->received_at);
-        at = put_uint(at, (uint64_t)e->occurred_at);
-        at = put_text(at, NULL, 0); /* time_note */
-        at = put_text(at, (const uint8_t *)calls[e->call], (uint32_t)strlen(calls[e->call]));
+        at = put_uint(at, (uint64_t)e->original_at);
+        at = put_word(at, TIME_NOTES[e->time_note]);
+        at = put_word(at, calls[e->call]);
         at = put_text(at, e->event, e->event_length);
         at = put_text(at, e->event_id, e->event_id_length);
         at = put_text(at, e->user, e->user_length);

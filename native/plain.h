@@ -25,9 +25,12 @@
  *                      `$unset`, which are then written anew, without white space; none may hold an address
  *   PROFILE            anything; `told` says whether it is false, or "false": then nothing changes traits
  *   TIME, TIME_ELSE    null, or YYYY-MM-DDTHH:MM:SS.mmm (or .mmmmmm) with Z or +00:00; where the form has NUMBERS, also one
- *                      of seconds or milliseconds; after 1970, at most 24 h ahead
+ *                      of seconds or milliseconds; after 1970
  *   AGE                milliseconds before receipt, where there is no time
- *   SENT               a time within 60 s of receipt, so that no skew applies
+ *   SENT               null, or a time: by how much it differs from receipt, beyond 60 s, the times of its body's events
+ *                      are moved, or of its own event where neither the body nor `add` has one; UNSKEWED  anything: the
+ *                      times of an event where it is true are not. What is then before 1970, or more than 24 h ahead,
+ *                      becomes the time of receipt (enrich/clock.py)
  *   KEY, TOKEN         the write key, one and the same in the whole body; a TOKEN is left out of the properties
  *   PROPERTIES         null, or an object; where the form has OPERATIONS, without `ip"` anywhere, and without what could be
  *                      a key that changes traits: "$set…", "$unset…" or "$add…", escaped or not. Where it is WALKED, such
@@ -113,6 +116,7 @@ enum pugd_plain_role {
     PUGD_PLAIN_SET_BESIDE, /* beside them */
     PUGD_PLAIN_SET_ONCE_BESIDE,
     PUGD_PLAIN_UNSET_BESIDE,
+    PUGD_PLAIN_UNSKEWED,
 };
 #define PUGD_PLAIN_OPERATIONS_COUNT 6
 #define PUGD_PLAIN_ROLE 0x3f
@@ -133,7 +137,9 @@ enum pugd_plain_flag {
     PUGD_PLAIN_PAGE_HAS_URL = 1024, /* what is called a page and has no URL is a track */
 };
 
-#define PUGD_PLAIN_SKEW_DEAD_BAND_MS 60000 /* enrich/clock.py */
+/* Numbers from the first on, and up to the second, are times in ms: enrich/clock.py. */
+#define PUGD_PLAIN_SECONDS_BELOW 100000000000
+#define PUGD_PLAIN_TIME_MAX_MS 9000000000000
 
 /* How a body holds its events. */
 enum pugd_plain_shape { PUGD_PLAIN_SINGLE = 1, PUGD_PLAIN_BATCHED = 2, PUGD_PLAIN_LISTED = 3 };
@@ -155,8 +161,12 @@ struct pugd_plain_event {
     uint32_t known;       /* index of its context, or PUGD_PLAIN_UNKNOWN */
     uint32_t change;      /* number of what it changes + 1; 0: nothing */
     uint64_t hash;        /* of its context, agent and variant */
-    int64_t occurred_at;  /* ms; the original time too */
-    int64_t received_at;
+    int64_t occurred_at;  /* ms */
+    int64_t received_at, original_at;
+    int64_t sent_at;      /* by its own account; -1: it has none */
+    uint8_t said_time;    /* and has not just its receipt's, or an age */
+    uint8_t unskewed;
+    uint8_t time_note;    /* of TIME_NOTES in plain.c */
     size_t said_at; /* where what was put together for it begins, or would */
     size_t properties_at;
 };
@@ -182,10 +192,10 @@ void pugd_plain_reset(struct pugd_plain *p);
 #define PUGD_PLAIN_LEARN ((int64_t)1 << 40)
 
 /* Add the events of a body, of project 0 until `own` says otherwise. `call`: what the path says that each is; 0: the body
- * says it. `agent`: the browser's own, '' for none. `place`: the last fields of each row, in MessagePack.
+ * says it. `sent_at`: when it was sent, where the body does not say so; -1: not known. `agent`: the browser's own, '' for none. `place`: the last fields of each row, in MessagePack.
  * returns  how many; 0 where the body is not plain, -1 without memory: then nothing was added */
 int64_t pugd_plain_add(struct pugd_plain *p, uint32_t form, const uint8_t *body, size_t length, int call,
-                       int64_t received_at, const uint8_t *agent, uint32_t agent_length, const uint8_t *place,
+                       int64_t received_at, int64_t sent_at, const uint8_t *agent, uint32_t agent_length, const uint8_t *place,
                        uint32_t place_length);
 
 /* The key that the body named which was added last, and its shape; NULL: none. */
@@ -215,7 +225,7 @@ const struct pugd_plain_event *pugd_plain_at(struct pugd_plain *p, size_t index)
 const uint32_t *pugd_plain_changing(const struct pugd_plain *p, size_t from, size_t *count);
 
 /* What `count` events say, one MessagePack array after another: number, call, event id, user id, anonymous id,
- * occurred_at, received_at, whether PROFILE denies it, SET … UNSET_BESIDE as they stand, '' where absent, and the
+ * occurred_at, received_at, original_at, time_note, whether PROFILE denies it, SET … UNSET_BESIDE as they stand, '' where absent, and the
  * `middle` of its context, which must be known. Valid until the next call; NULL without memory. */
 const uint8_t *pugd_plain_told(struct pugd_plain *p, const uint32_t *events, size_t count, size_t *length);
 

@@ -222,10 +222,9 @@ class Accept:
     def _take_plain(self, arrival: Arrival, received_at: int) -> Ack | None:
         """Take a request whose events are all plain; None: it is left for the long way, which also says why not."""
         asked, plain = arrival.asked, self._plain
-        found = as_plain(arrival.dialect, asked, received_at)
-        if found is None:
+        way = as_plain(arrival.dialect, asked)
+        if way is None:
             return None
-        form, call = found
         user_agent = asked.user_agent if asked.from_browser else ""
         place = NOWHERE
         if self._places is not None:
@@ -235,7 +234,7 @@ class Accept:
                 return None
             if said == REMOTE or (said is None and asked.from_browser):
                 place = bytes(self._places.find(arrival.address))
-        count = plain.add(form, arrival.body, received_at, call=call, user_agent=user_agent, place=place)
+        count = plain.add(way, arrival.body, received_at, user_agent=user_agent, place=place)
         if not count:
             return None
         key = arrival.key
@@ -247,7 +246,7 @@ class Accept:
             key = arrival.key = opened
         plain.own(count, key.project, secret=key.secret)
         self._keys.count(key, count, received_at)
-        return Ack(count, [], None, 0, form.told(plain.shape(), count, len(arrival.body), received_at))
+        return Ack(count, [], None, 0, way.form.told(plain.shape(), count, len(arrival.body), received_at))
 
     def _keep(
         self,

@@ -30,7 +30,7 @@ from pugd.dialects import salvage, traits
 from pugd.dialects.context import written
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text, no_object, of_event
-from pugd.dialects.plain import MIXED, OTHER, PAGE, SCREEN, WALKED, Flag, Form, Level, Role, named
+from pugd.dialects.plain import MIXED, OTHER, PAGE, SCREEN, WALKED, Flag, Form, Level, Role, Way, named
 from pugd.model import Ack, Refusal
 
 GROUPS_MAX: Final = 50
@@ -461,11 +461,12 @@ _PLAIN: Final = Form(
     marker=_PAGE_MARK,
 )  # fmt: skip
 FORMS: Final = (_PLAIN,)
+_WAY: Final = Way(_PLAIN)
 
 
-def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
-    """As what a body may be plain, and the call that its path names; None: it is not."""
-    return _PLAIN, 0
+def plain(asked: Asked) -> Way | None:
+    """As what a body may be plain; None: it is not."""
+    return _WAY
 
 
 def address_of_all(body: bytes, asked: Asked) -> str | None:

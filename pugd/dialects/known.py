@@ -7,7 +7,7 @@ from typing import Final
 
 from pugd.dialects import amplitude, mixpanel, posthog, pug, segment
 from pugd.dialects.dialect import Asked, Dialect
-from pugd.dialects.plain import Form
+from pugd.dialects.plain import Way
 from pugd.dialects.slices import WHOLE, Shape
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
@@ -27,7 +27,7 @@ _SHAPES: Final[Mapping[Dialect, Shape]] = {
 }
 
 
-_PLAIN: Final[Mapping[Dialect, Callable[[Asked, int], tuple[Form, int] | None]]] = {
+_PLAIN: Final[Mapping[Dialect, Callable[[Asked], Way | None]]] = {
     segment: segment.plain,
     posthog: posthog.plain,
     amplitude: amplitude.plain,
@@ -66,11 +66,10 @@ def chosen(name: str, others: tuple[str, ...], body: bytes, asked: Asked) -> Dia
     return DIALECTS[name]
 
 
-def as_plain(dialect: Dialect, asked: Asked, received_at: int) -> tuple[Form, int] | None:
-    """As what a request's body may be plain (plain.py), and the call that its path names, 0 where it names none; None:
-    it is not."""
+def as_plain(dialect: Dialect, asked: Asked) -> Way | None:
+    """As what a request's body may be plain (plain.py); None: it is not."""
     find = _PLAIN.get(dialect)
-    return None if find is None else find(asked, received_at)
+    return None if find is None else find(asked)
 
 
 _ADDRESSES: Final[Mapping[Dialect, Callable[[bytes, Asked], str | None]]] = {

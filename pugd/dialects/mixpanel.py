@@ -40,7 +40,7 @@ from pugd.dialects.context import written
 from pugd.dialects.dialect import NOTHING as NO_FORM
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Id, Message, id_text, no_object, of_event
-from pugd.dialects.plain import OTHER, PAGE, SINGLE, WALKED, Flag, Form, Level, Role, named
+from pugd.dialects.plain import OTHER, PAGE, SINGLE, WALKED, Flag, Form, Level, Role, Way, named
 from pugd.model import Ack, Refusal
 
 TRACK: Final = "track"
@@ -539,13 +539,14 @@ _PLAIN: Final = Form(
     ),
 )  # fmt: skip
 FORMS: Final = (_PLAIN,)
+_WAY: Final = Way(_PLAIN)
 
 
-def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
-    """As what a body may be plain, and the call that its path names; None: it is not."""
+def plain(asked: Asked) -> Way | None:
+    """As what a body may be plain; None: it is not."""
     if asked.call in (ENGAGE, GROUPS) or (asked.call == IMPORT and asked.form.get("api_key") is not None):
         return None
-    return _PLAIN, 0
+    return _WAY
 
 
 def address_of_all(body: bytes, asked: Asked) -> str | None:

@@ -38,8 +38,9 @@ CALLS_MAX = 512
 CHANGES_MAX = 4096
 """And one that changes more traits: each is a row of its own, which costs 2 µs."""
 
-SKEW_DEAD_BAND_MS: Final[int] = lib.PUGD_PLAIN_SKEW_DEAD_BAND_MS
-"""A body that was sent at another time than this, by its own account, is not plain."""
+SENT_MIN: Final[int] = lib.PUGD_PLAIN_SECONDS_BELOW
+SENT_MAX: Final[int] = lib.PUGD_PLAIN_TIME_MAX_MS
+"""Numbers between are milliseconds to enrich/clock.py too."""
 TRANSPORT = "http"
 MIXED: Final = "mixed"
 """What a body says of its events' addresses, where it may not say the same of all of them."""
@@ -113,6 +114,7 @@ class Role:
     SET_BESIDE: Final[int] = lib.PUGD_PLAIN_SET_BESIDE
     SET_ONCE_BESIDE: Final[int] = lib.PUGD_PLAIN_SET_ONCE_BESIDE
     UNSET_BESIDE: Final[int] = lib.PUGD_PLAIN_UNSET_BESIDE
+    UNSKEWED: Final[int] = lib.PUGD_PLAIN_UNSKEWED
     SAYS: Final[int] = lib.PUGD_PLAIN_SAYS
     """A part of the context, and nothing else; with `|` beside a role, that too."""
 
@@ -153,6 +155,16 @@ class Form(Struct, frozen=True, eq=False):
     """Where a body is no JSON: what makes it so. None: it is not plain."""
 
 
+class Way(Struct, frozen=True, eq=False):
+    """As what a request's body may be plain."""
+
+    form: Form
+    call: int = 0
+    """What each event is, where the path says it."""
+    sent_at: int = -1
+    """When the body was sent, in ms, where the request says so and it does not."""
+
+
 def named(struct: type[Struct], roles: Mapping[int, Sequence[str]]) -> dict[str, int]:
     """Role → members, by their names as they are sent; all that `struct` reads besides is ODD, so that what is read
     of a new one is never passed over."""
@@ -178,6 +190,8 @@ class _Told(Struct, array_like=True, gc=False):
     anonymous_id: str
     occurred_at: int
     received_at: int
+    original_at: int
+    time_note: str
     denied: int
     set: bytes
     set_once: bytes
@@ -228,17 +242,15 @@ class Plain:
 
     def add(
         self,
-        form: Form,
+        way: Way,
         body: bytes,
         received_at: int,
         *,
-        call: int = 0,
         user_agent: str = "",
         place: bytes = NOWHERE,
     ) -> int:
         """Add the events of a body, if they are plain; then `own` says whose they are.
 
-        `call`        what each is, where the path says it
         `user_agent`  a browser's own, of the request
         `place`       country, region and city in MessagePack
         returns       how many events; 0: the body is not plain, and nothing was added
@@ -246,6 +258,7 @@ class Plain:
         """
         if len(body) > BODY_BYTES_MAX or len(user_agent) > AGENT_LENGTH_MAX:
             return 0
+        form = way.form
         if form.opened is not None:
             text = form.opened(body)
             if text is None or len(text) > BODY_BYTES_MAX:
@@ -254,8 +267,8 @@ class Plain:
         agent = user_agent.encode("utf-8", "surrogatepass") if user_agent else b""
         count = int(
             lib.pugd_plain_add(
-                self._plain, self._numbers[form], body, len(body), call, received_at, agent, len(agent), place,
-                len(place),
+                self._plain, self._numbers[form], body, len(body), way.call, received_at, way.sent_at, agent,
+                len(agent), place, len(place),
             )
         )  # fmt: skip
         if count <= 0:
@@ -290,8 +303,8 @@ class Plain:
             if index < 0:
                 return True
             about = self._understood(lib.pugd_plain_at(self._plain, index))
-            if isinstance(about, Refusal) or about.bot or about.cookieless:
-                return False  # a bot's ids prove nothing, a cookieless visitor's are left out: the long way knows that
+            if isinstance(about, Refusal) or about.cookieless:
+                return False  # a cookieless visitor's ids are left out: the long way knows that
             if self._placed and (about.ip is not None or about.sender == other):
                 return False
             middle, start = bytes(about.middle[TRANSPORT]), bytes(about.start)
@@ -320,14 +333,13 @@ class Plain:
             left -= len(changes)
             if left < 0:
                 return False
-            if told.denied:
-                changes = []
-            call = _call(told, changes)
+            call = _call(told, [] if told.denied else changes)
             if told.call in _WORDS:
                 no_events.append(told.number)
-                calls[told.number] = call
-            elif changes:
-                calls[told.number] = call
+            elif call is None or not call.traits:
+                continue
+            assert call is not None, "what is no event is a call, whoever it is of"
+            calls[told.number] = call
         self.calls |= calls
         self.no_events.update(no_events)
         return True
@@ -391,12 +403,14 @@ class Plain:
 
     def asking(self, look: Sequence[int], leave_out: Sequence[int]) -> list[tuple[int, Call]]:
         """Which events, but those at `leave_out`, ask what, in order: `calls`, and at `look` what their ids prove,
-        which is a call like identify, but public, whatever key sent it."""
+        which is a call like identify, but public, whatever key sent it. A bot's prove nothing."""
         found = dict(self.calls)
         if evidence := [index for index in look if index not in found]:
             for told in self._told(ffi.new("uint32_t[]", evidence), len(evidence)):
-                found[told.number] = _call(told, [])
-                found[told.number].project = lib.pugd_plain_at(self._plain, told.number).project
+                call = _call(told, [])
+                if call is not None:
+                    call.project = lib.pugd_plain_at(self._plain, told.number).project
+                    found[told.number] = call
         for index in leave_out:
             found.pop(index, None)
         return sorted(found.items())
@@ -428,11 +442,14 @@ class Plain:
             self.no_events.clear()
 
 
-def _call(told: _Told, changes: list[traits.Change]) -> Call:
-    _, _, platform, *_ = _middle(b"\x96" + told.middle)
+def _call(told: _Told, changes: list[traits.Change]) -> Call | None:
+    """None of a bot's event, which asks for nothing."""
+    _, _, platform, _, bot, _ = _middle(b"\x96" + told.middle)
+    if bot and told.call not in _WORDS:
+        return None
     return Call(
         _WORDS.get(told.call, "event"), 0, False, told.event_id, told.user_id, told.anonymous_id, told.occurred_at,
-        told.received_at, told.occurred_at, "", TRANSPORT, platform, changes,
+        told.received_at, told.original_at, told.time_note, TRANSPORT, platform, changes,
         told.call not in _WORDS or bool(told.user_id),
     )  # fmt: skip
 

@@ -39,14 +39,16 @@ from pugd.dialects.plain import (
     OTHER,
     PAGE,
     SCREEN,
+    SENT_MAX,
+    SENT_MIN,
     SINGLE,
-    SKEW_DEAD_BAND_MS,
     TRAITS,
     WALKED,
     Flag,
     Form,
     Level,
     Role,
+    Way,
     named,
 )
 from pugd.model import Ack, Refusal
@@ -442,14 +444,15 @@ _PLAIN: Final = Form(
     flags=Flag.BY_NAME | Flag.BARE_LIST | Flag.WALKED | Flag.TOGETHER | Flag.NUMBERS | Flag.ONE_ID,
     members={
         Level.AROUND: _EVENT | {"batch": Role.LIST},
-        Level.EVENT: _EVENT,
+        Level.EVENT: _EVENT | {"sent_at": Role.TEXT},
         Level.PROPERTIES: WALKED | named(_Properties, {
             Role.ID_ELSE: ["$insert_id"], Role.DISTINCT_ELSE: ["distinct_id"], Role.TIME_ELSE: ["$time"],
             Role.KEY: ["token"], Role.SAME: ["$user_id"], Role.KNOWN: ["$is_identified"],
             Role.JOINED: ["$anon_distinct_id"], Role.PROFILE: ["$process_person_profile"],
+            Role.UNSKEWED: ["$ignore_sent_at"],
             Role.SET: ["$set"], Role.SET_ONCE: ["$set_once"], Role.UNSET: ["$unset"],
             # What says something of calls that are not plain.
-            Role.NONE: ["alias", "$ignore_sent_at", "$group_type", "$group_key", "$group_set", "$geoip_disable"],
+            Role.NONE: ["alias", "$group_type", "$group_key", "$group_set", "$geoip_disable"],
             Role.SAYS: [
                 "title", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "$session_id",
                 "$device_id", "$device_type", "$device_model", "$device_manufacturer", "$current_url", "$pathname",
@@ -470,17 +473,20 @@ _PLAIN: Final = Form(
     ),
 )  # fmt: skip
 FORMS: Final = (_PLAIN,)
+_WAY: Final = Way(_PLAIN)
 
 
-def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
-    """As what a body may be plain, and the call that its path names; None: it is not."""
+def plain(asked: Asked) -> Way | None:
+    """As what a body may be plain; None: it is not."""
     if asked.call not in _SENT or asked.more or asked.form.get("compression"):
         return None
     if asked.query:
         sent = _milliseconds(asked.query)
-        if b"compression=lz64" in asked.query or (sent is not None and abs(received_at - sent) > SKEW_DEAD_BAND_MS):
+        if b"compression=lz64" in asked.query or not (sent is None or SENT_MIN <= sent <= SENT_MAX):
             return None
-    return _PLAIN, 0
+        if sent is not None:
+            return Way(_PLAIN, sent_at=sent)
+    return _WAY
 
 
 def address_of_all(body: bytes, asked: Asked) -> str | None:

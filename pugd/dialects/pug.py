@@ -28,7 +28,7 @@ from pugd import errors
 from pugd.dialects import protobuf, salvage, slices
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import NOTHING, Decoded, Message
-from pugd.dialects.plain import PAGE, SCREEN, WALKED, Flag, Form, Level, Role, named
+from pugd.dialects.plain import PAGE, SCREEN, WALKED, Flag, Form, Level, Role, Way, named
 from pugd.model import COOKIELESS, Ack, Refusal
 
 BATCH: Final = "batch"
@@ -486,13 +486,14 @@ _PLAIN: Final = Form(
     opened=_opened,
 )  # fmt: skip
 FORMS: Final = (_PLAIN,)
+_WAY: Final = Way(_PLAIN)
 
 
-def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
-    """As what a body may be plain, and the call that its path names; None: it is not. One in JSON never is."""
+def plain(asked: Asked) -> Way | None:
+    """As what a body may be plain; None: it is not. One in JSON never is."""
     if asked.call != BATCH or (asked.content_type and asked.content_type != PROTO):
         return None
-    return _PLAIN, 0
+    return _WAY
 
 
 # ---- identify

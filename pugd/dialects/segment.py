@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 from pugd.dialects import salvage
 from pugd.dialects.dialect import Asked, Reply
 from pugd.dialects.message import MANY, NOTHING, ONE, Decoded, Message
-from pugd.dialects.plain import PAGE, SCREEN, SINGLE, TRACK, Flag, Form, Level, Role
+from pugd.dialects.plain import PAGE, SCREEN, SINGLE, TRACK, Flag, Form, Level, Role, Way
 from pugd.model import Ack, Refusal
 
 BATCH: Final = "batch"
@@ -103,14 +103,12 @@ _BATCH: Final = Form(
 )  # fmt: skip
 _ONE: Final = msgspec.structs.replace(_BATCH, members={Level.AROUND: _EVENT | {"writeKey": Role.KEY}})
 FORMS: Final = (_BATCH, _ONE)
+_WAYS: Final = {BATCH: Way(_BATCH), **{name: Way(_ONE, call) for name, call in _CALLS.items()}}
 
 
-def plain(asked: Asked, received_at: int) -> tuple[Form, int] | None:
-    """As what a body may be plain, and the call that its path names; None: it is not."""
-    if asked.call == BATCH:
-        return _BATCH, 0
-    call = _CALLS.get(asked.call)
-    return (_ONE, call) if call else None
+def plain(asked: Asked) -> Way | None:
+    """As what a body may be plain; None: it is not."""
+    return _WAYS.get(asked.call)
 
 
 def _settings(asked: Asked) -> Reply:

@@ -183,7 +183,7 @@ int main(void)
             memcpy(body, text, length);
             bodies[held++] = body;
             int64_t count = pugd_plain_add(p, (uint32_t)(form + 3 * single), body, length,
-                                           single && !form ? PUGD_PLAIN_TRACK : 0, NOW, agent, (uint32_t)strlen((const char *)agent),
+                                           single && !form ? PUGD_PLAIN_TRACK : 0, NOW, rnd(2) ? NOW - 61000 : -1, agent, (uint32_t)strlen((const char *)agent),
                                            (const uint8_t *)"\xa0\xa0", rnd(2) ? 2 : 0);
             if (count > 0) {
                 taken++;
