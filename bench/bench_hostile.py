@@ -49,6 +49,16 @@ def cases() -> Iterator[tuple[str, str, str, bytes]]:
         (b'{"event":"a","distinct_id":"b","properties":{' + b",".join(b'"k%d":1' % n for n in range(700_000)) + b"}}"),
     )
     yield (
+        "1 MiB of properties to be rewritten",
+        "posthog",
+        "capture",
+        (
+            b'{"event":"a","distinct_id":"b","$set":{"ip":1},"properties":{"ip":1,'
+            + b",".join(b'"%x":1' % n for n in range(100_000))
+            + b"}}"
+        ),
+    )
+    yield (
         "2 M objects with a key twice",
         "posthog",
         "capture",

@@ -26,6 +26,7 @@ struct scan {
     uint64_t *keys; /* hashes of the keys of every open object, outermost first */
     size_t keys_count;
     size_t keys_room;
+    size_t keys_met, values_met; /* in the whole text */
     uint32_t flags;
     int code;
 };
@@ -423,6 +424,7 @@ static void walk(struct scan *s, uint64_t *stack)
 
 value: /* p is where a value must begin; white space is behind */
     if (UNLIKELY(p == end)) goto ended;
+    s->values_met++;
     switch (*p) {
     case '"': {
         int escaped;
@@ -554,6 +556,7 @@ key: /* p is where a key must begin; p < end */
         level->filter |= bit;
         if (UNLIKELY(s->keys_count == s->keys_room) && keys_grow(s, stack)) goto memory;
         s->keys[s->keys_count++] = h;
+        s->keys_met++;
     }
     p = skip_white(p + 1, end);
     if (UNLIKELY(p == end)) goto ended;
@@ -584,5 +587,6 @@ uint64_t pugd_scan(const uint8_t *data, size_t length, uint64_t seed)
     };
     walk(&s, stack);
     if (s.keys != stack) pugd_free(s.keys);
+    if (s.keys_met > PUGD_SCAN_MANY_KEYS || s.values_met > PUGD_SCAN_MANY_VALUES) s.flags |= PUGD_SCAN_MANY;
     return (uint64_t)(s.fault - data) << 16 | s.flags | (uint64_t)s.code;
 }

@@ -7,8 +7,8 @@
  *                          without strtod; integers may be as long as they like below that
  *   nesting                at most PUGD_SCAN_DEPTH_MAX objects and arrays inside one another
  *
- * Two things pass and are told: an object that names one key twice (after unescaping, so "a" and "\u0061" are one key),
- * and a \u0000 anywhere. The first has no false negative: equal keys have equal hashes, and every object's hashes are
+ * Three things pass and are told: an object that names one key twice (after unescaping, so "a" and "\u0061" are one key),
+ * a \u0000 anywhere, and so many keys or values that reading them one by one takes long. The first has no false negative: equal keys have equal hashes, and every object's hashes are
  * compared, the first 64 as they come (behind a 64-bit filter), larger objects once more when they close, in a table.
  * A false positive takes two keys of one object with the same 64-bit hash under a secret seed; it costs a re-encoding.
  *
@@ -48,6 +48,9 @@ enum pugd_scan_code {
 #define PUGD_SCAN_DUPLICATE_KEYS 0x100u
 #define PUGD_SCAN_NUL 0x200u
 #define PUGD_SCAN_OBJECT 0x400u /* the value is an object */
+#define PUGD_SCAN_MANY 0x800u   /* it holds more keys or more values than these */
+#define PUGD_SCAN_MANY_KEYS 100000
+#define PUGD_SCAN_MANY_VALUES 1000000
 
 /* returns the code in bits 0 to 7, the flags above in bits 8 to 15, the byte offset of the fault from bit 16 on (the
  * text's length where it ended too early). Flags say nothing where the code is not 0. `seed` is secret and random. */

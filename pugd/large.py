@@ -36,6 +36,8 @@ class _Body(Struct, Generic[T]):
     received_at: int
     shape: slices.Shape = slices.WHOLE
     pieces: Iterator[slices.Piece] | None = None
+    looked: slices.Piece | None = None
+    """A heavy one, which was looked at and may be taken."""
     accepted: int = 0
     refused: list[Refusal] = []
     position: int = 0
@@ -67,7 +69,11 @@ class Large(Generic[T]):
         return True
 
     def step(self) -> tuple[T, Arrival, Ack] | None:
-        """Take the next piece. returns the body that this was the last of, with its ack; raises JournalError"""
+        """Cut the first body, or look at its next piece where that is heavy, or take it: one of these at a time.
+
+        returns  the body that this was the last of, with its ack
+        raises   JournalError
+        """
         body = self._bodies[0]
         ack = self._take_next(body)
         if ack is None:
@@ -86,10 +92,18 @@ class Large(Generic[T]):
             if isinstance(found, Refusal):
                 return self._accept.refuse(arrival, found, body.received_at)
             body.pieces = found
-        piece = next(body.pieces, None)
+            return None
+        piece, heavy = body.looked, None
         if piece is None:
-            return _whole(body)
-        heavy = slices.heavy(piece.body, body.shape) if len(piece.body) > slices.HEAVY_BYTES else None
+            piece = next(body.pieces, None)
+            if piece is None:
+                return _whole(body)
+            if len(piece.body) > slices.HEAVY_BYTES:
+                heavy = slices.heavy(piece.body, body.shape)
+                if heavy is None:
+                    body.looked = piece
+                    return None
+        body.looked = None
         if heavy is not None:
             ack = self._accept.refuse(arrival, heavy, body.received_at)
         else:

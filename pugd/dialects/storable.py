@@ -43,6 +43,8 @@ class Scan(msgspec.Struct, frozen=True, gc=False):
     nul: bool = False
     """There is a \\u0000 in some string."""
     is_object: bool = False
+    many: bool = False
+    """It has more keys, or more values, than are read one by one without holding everybody up (native/scan.h)."""
 
     @property
     def storable(self) -> bool:
@@ -50,7 +52,8 @@ class Scan(msgspec.Struct, frozen=True, gc=False):
 
 
 _STORABLE: Final = tuple(
-    Scan(duplicate_keys=bool(flags & 1), nul=bool(flags & 2), is_object=bool(flags & 4)) for flags in range(8)
+    Scan(duplicate_keys=bool(flags & 1), nul=bool(flags & 2), is_object=bool(flags & 4), many=bool(flags & 8))
+    for flags in range(16)
 )
 
 _EMPTY, _ENDED, _TOO_DEEP, _MEMORY = 1, 2, 12, 15
@@ -88,7 +91,7 @@ def scan(data: bytes | bytearray | memoryview) -> Scan:
     result: int = lib.pugd_scan(data if type(data) is bytes else ffi.from_buffer(data), len(data), _SEED)
     code = result & 0xFF
     if not code:
-        return _STORABLE[result >> 8 & 7]
+        return _STORABLE[result >> 8 & 15]
     if code == _MEMORY:
         raise MemoryError("scanning JSON: no memory for the keys of one object")
     offset = result >> 16

@@ -106,7 +106,12 @@ def test_any_bytes_are_cut_or_refused(body: bytes) -> None:
 
 
 def test_a_heavy_event_is_taken_as_it_is_or_not_at_all() -> None:
-    assert heavy(b'{"a":[' + b",".join([b'{"a":1}'] * 200_000) + b"]}") is None
+    assert heavy(b'{"a":[' + b",".join([b'{"a":1}'] * 99_999) + b"]}") is None
+    assert heavy(b'{"a":[' + b",".join([b"1"] * 999_998) + b"]}") is None
+    for much in ([b'{"a":1}'] * 100_000, [b"1"] * 999_999, [b'"%d"' % slices.EVENT_BYTES_MAX] * 1_200_000):
+        found = heavy(b'{"a":[' + b",".join(much) + b"]}")
+        assert found is not None
+        assert found.code == errors.TOO_LARGE
     for body in (b'{"a":1,"a":2}', b'{"a":"\\ud800"}', b'{"a":'):
         found = heavy(body)
         assert found is not None

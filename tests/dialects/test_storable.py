@@ -199,7 +199,14 @@ def test_duplicate_keys_are_flagged_and_mended(text: bytes) -> None:
 
 
 def test_an_object_of_many_keys_is_no_duplicate() -> None:
-    assert scan(json.dumps({f"k{i}": {f"k{i}": i} for i in range(100_000)}).encode()) == Scan(is_object=True)
+    nested = {f"k{i}": {f"k{i}": i} for i in range(50_000)}
+    assert scan(json.dumps(nested).encode()) == Scan(is_object=True)
+    assert scan(json.dumps(nested | {"one": "more"}).encode()) == Scan(is_object=True, many=True)
+
+
+def test_many_values_are_told() -> None:
+    assert scan(b"[" + b"1," * 999_998 + b"1]") == Scan()
+    assert scan(b"[" + b"1," * 999_998 + b"1,[]]") == Scan(many=True)
 
 
 def test_mend_keeps_the_text_of_numbers() -> None:
@@ -233,7 +240,7 @@ def test_twenty_mebibytes() -> None:
         {"batch": [{"event": "e", "properties": {"n": i, "ü": "x" * 40}} for i in range(250_000)]}
     ).encode()
     assert len(text) > 20 << 20
-    assert scan(text) == Scan(is_object=True)
+    assert scan(text) == Scan(is_object=True, many=True)
     assert scan(text[:-1]).offset == len(text) - 1
 
 
