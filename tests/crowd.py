@@ -10,12 +10,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from engine import opened_store
-from histories import Collector, History, insert
+from histories import History, answering, insert
 from hypothesis import strategies as st
 from msgspec.structs import astuple
 from reference import timeline
 
-from pugd.answer import Answer, Stored
 from pugd.ask import Condition
 from pugd.everyone import Everyone
 from pugd.model import Project
@@ -117,20 +116,10 @@ async def everyone_of(
 ) -> tuple[Everyone, Project]:
     """Who answers questions about a history's project."""
 
-    async def wait_stored() -> Stored:
-        return Stored(now, complete=True)
-
     async def known(project: int, names: Collection[str]) -> dict[str, Condition]:
         return segments
 
-    store = await opened_store()
-    answer = Answer(
-        store,
-        wait_stored=wait_stored,
-        actor=history.graph.actor,
-        collector=Collector(history, store, now),
-        clock=lambda: now,
-    )
+    answer = answering(history, await opened_store(), now, clock=lambda: now)
     return Everyone(answer, known), Project(history.project, "p", zone.key)
 
 

@@ -12,6 +12,7 @@ import msgspec
 from reference.timeline import World
 
 from pugd import tables
+from pugd.answer import Answer, Stored
 from pugd.errors import CollectorAwayError
 from pugd.identity import rules
 from pugd.identity.graph import Graph
@@ -231,6 +232,16 @@ class Collector:
         if do == "unlink":
             return _unlinked(outcome.parts or outcome.refused, order)
         return {"order": order, "refused": outcome.refused or None, "person": history.graph.find(history.actor(a))}
+
+
+def answering(history: History, store: Store, now: int, **more: Any) -> Answer:
+    """Who answers questions about a history; what hands do happens now. `more`: of Answer."""
+
+    async def wait_stored() -> Stored:
+        return Stored(now, complete=True)
+
+    collector = Collector(history, store, now)
+    return Answer(store, wait_stored=wait_stored, actor=history.graph.actor, collector=collector, **more)
 
 
 def _unlinked(found: Any, order: int | None) -> dict[str, Any]:

@@ -1,15 +1,25 @@
-"""A collector's inside, over a directory: the real graph, set of ids and journal, and accept.py over them."""
+"""A collector's inside, over a directory: the real graph, set of ids and journal, and accept.py over them; and the same
+behind the real edge, on a port."""
 
 from __future__ import annotations
 
 import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from pugd.accept import Accept, Arrival
 from pugd.dialects.dialect import Asked
+from pugd.edge.bounds import Bounds
+from pugd.edge.forwarded import Clients
 from pugd.edge.gate import Gate, hashed
+from pugd.edge.health import Health
+from pugd.edge.http import Edge
 from pugd.enrich.cookieless import Salts
 from pugd.enrich.place import Places
 from pugd.identity import rules
@@ -32,6 +42,7 @@ from pugd.model import (
     TraitRow,
     WriteKey,
 )
+from pugd.reception import Reception, refuse
 
 KEY = bytes(range(16))
 NOW = 1_790_000_000_000
@@ -105,3 +116,38 @@ class World:
 
 def track(event_id: str, event: str = "e", **ids: Any) -> dict[str, Any]:
     return {"type": "track", "messageId": event_id, "event": event, **(ids or {"anonymousId": "a"})}
+
+
+class Served:
+    """A World behind its edge: closed once it has run."""
+
+    def __init__(self, world: World, body_bytes_max: int = 32 << 20, clients: Clients | None = None) -> None:
+        self.world = world
+        self.reception = Reception(world.gate, Health(), body_bytes_max, clients)
+        self.reception.open(world.accept)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.datagrams = socket.socket(type=socket.SOCK_DGRAM)
+        self.datagrams.bind(("127.0.0.1", 0))
+        self.edge = Edge(
+            listeners=[self.listener],
+            datagrams=self.datagrams,
+            flushed_fd=world.writer.event_fd,
+            take_flushed=world.writer.take_flushed,
+            handle=self.reception.handle,
+            refuse=refuse,
+            pending=lambda: self.reception.pending,
+            bounds=Bounds(body_bytes_max=body_bytes_max),
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.edge.run)
+                self.edge.take_datagrams()
+                yield
+                nursery.cancel_scope.cancel()
+        finally:
+            self.listener.close()
+            self.datagrams.close()
+            self.world.writer.close()

@@ -11,14 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-from inside import World
+from inside import Served, World
 from running_edge import Client
 
 from pugd.edge.gate import Gate
-from pugd.edge.health import Health
-from pugd.edge.http import Edge
 from pugd.model import EVENT, WriteKey
-from pugd.reception import Reception, refuse
 
 SHOP = "https://shop.example"
 KEYS = {
@@ -29,28 +26,12 @@ KEYS = {
 }
 
 
-class Sender:
-    """A collector's public half on a port, over a journal in a directory."""
+class Sender(Served):
+    """What a collector serves, and who sends to it."""
 
     def __init__(self, directory: Path, **more: int) -> None:
         self.gate = Gate(KEYS)
-        self.world = World(directory, keys=self.gate, **more)
-        reception = Reception(self.gate, Health(), 32 << 20)
-        reception.open(self.world.accept)
-        self.reception = reception
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.datagrams = socket.socket(type=socket.SOCK_DGRAM)
-        self.datagrams.bind(("127.0.0.1", 0))
-        writer = self.world.writer
-        self.edge = Edge(
-            listeners=[self.listener],
-            datagrams=self.datagrams,
-            flushed_fd=writer.event_fd,
-            take_flushed=writer.take_flushed,
-            handle=reception.handle,
-            refuse=refuse,
-            pending=lambda: reception.pending,
-        )
+        super().__init__(World(directory, keys=self.gate, **more))
 
     async def post(
         self, path: str, body: object, key: str = "", origin: str = "", **headers: str
@@ -83,17 +64,9 @@ class Sender:
 async def sending(**more: int) -> AsyncIterator[Sender]:
     with tempfile.TemporaryDirectory() as made:
         sender = Sender(Path(made), **more)
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(sender.edge.run)
-                sender.edge.take_datagrams()
-                with trio.fail_after(60):
-                    yield sender
-                nursery.cancel_scope.cancel()
-        finally:
-            sender.listener.close()
-            sender.datagrams.close()
-            sender.world.writer.close()
+        async with sender.running():
+            with trio.fail_after(60):
+                yield sender
 
 
 def batch(count: int, name: str = "e") -> dict[str, object]:

@@ -7,25 +7,13 @@ from collections import defaultdict
 
 from crowd import happenings, projects, seeds, stored
 from engine import opened_store
-from histories import Collector, History
+from histories import History, answering
 from hypothesis import Phase, given, settings
 from test_everyone import BEGAN, DAY, NOW, numbered
 
-from pugd.answer import Answer, Stored
 from pugd.query import schema as planned
 from pugd.query import times
 from pugd.schema import SAMPLE_LENGTH_MAX, Named, Schema
-
-
-async def answering(history: History) -> Answer:
-    async def wait_stored() -> Stored:
-        return Stored(NOW, complete=True)
-
-    store = await opened_store()
-    return Answer(
-        store, wait_stored=wait_stored, actor=history.graph.actor, collector=Collector(history, store, NOW),
-        clock=lambda: NOW,
-    )  # fmt: skip
 
 
 @settings(max_examples=3, phases=[Phase.generate])
@@ -33,7 +21,7 @@ async def answering(history: History) -> Answer:
 async def test_names_counts_and_types_are_those_of_the_events(random):
     history = numbered(random)
     await stored(history)
-    answer = await answering(history)
+    answer = answering(history, await opened_store(), NOW, clock=lambda: NOW)
     own = happenings(history)
     found = await answer.schema(Schema(project=history.project))
     expected = defaultdict(list)
@@ -77,7 +65,7 @@ async def test_odd_names_late_ones_and_long_values():
     changes = [("plan", "set", '"a"'), ("plan", "set", "3"), ("n.o", "add", "4"), ("old", "unset", "")]
     history.identify("u", "", at=BEGAN, traits=[*changes, ("long", "set", json.dumps("y" * 300))])
     await stored(history)
-    answer = await answering(history)
+    answer = answering(history, await opened_store(), NOW, clock=lambda: NOW)
     found = await answer.schema(Schema(project=history.project, event="ev'il"))
     by_name = {str(one.name): one for one in found.properties}
     assert set(by_name) == {"['a.b']", "['cart', 'x.y', 'z']", "'; drop", "è", "late.deep"}
@@ -112,7 +100,8 @@ async def test_of_many_events_a_part_is_counted_and_that_is_said(monkeypatch):
     await stored(history)
     monkeypatch.setattr(planned, "COUNTED_MAX", 50)
     monkeypatch.setattr(planned, "SAMPLED_MAX", 10)
-    found = await (await answering(history)).schema(Schema(project=history.project, event="many"))
+    answer = answering(history, await opened_store(), NOW, clock=lambda: NOW)
+    found = await answer.schema(Schema(project=history.project, event="many"))
     assert {one.name: one.types for one in found.properties} == {"n": ["number"], "rare": ["number"]}
     assert 10 < found.counted < 150
     assert 0 < found.sampled <= 10

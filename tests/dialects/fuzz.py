@@ -22,21 +22,17 @@ from typing import Any, NamedTuple
 import mmdb
 import trio
 from dialects.hostile import BODY_BYTES_MAX, KEY, SIGNING_KEY, SIGNING_SECRET, Case, case, datagram
-from inside import World
+from inside import Served, World
 from running_edge import Client
 
 from pugd.columns import block as columns
 from pugd.drain import STEPS
 from pugd.edge import routes
-from pugd.edge.bounds import Bounds
 from pugd.edge.forwarded import Clients
 from pugd.edge.gate import Gate
-from pugd.edge.health import Health
-from pugd.edge.http import Edge
 from pugd.enrich.place import Places
 from pugd.journal.reader import Reader
 from pugd.model import LINK, TRAIT, WriteKey
-from pugd.reception import Reception, refuse
 
 ANSWER_S = 20
 DATAGRAM_BYTES_MAX = 65_507
@@ -125,8 +121,8 @@ def _pug(told: dict[str, Any], status: int, call: str) -> bool:
 _SHAPES = {"segment": _segment, "posthog": _posthog, "mixpanel": _mixpanel, "amplitude": _amplitude, "pug": _pug}
 
 
-class Collector:
-    """The public half, on a port, over a journal in a directory."""
+class Collector(Served):
+    """What a collector serves: places are told, and one of two keys signs."""
 
     def __init__(self, directory: Path) -> None:
         (directory / "places.mmdb").write_bytes(mmdb.written(mmdb.CITY))
@@ -134,23 +130,7 @@ class Collector:
         places.renew()
         signs = WriteKey(2, secret=False, id=2, signing=SIGNING_SECRET)
         gate = Gate({KEY: WriteKey(1, secret=False, id=1), SIGNING_KEY: signs})
-        self.world = World(directory, places=places, keys=gate)
-        reception = Reception(gate, Health(), BODY_BYTES_MAX, Clients(("127.0.0.0/8",)))
-        reception.open(self.world.accept)
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.datagrams = socket.socket(type=socket.SOCK_DGRAM)
-        self.datagrams.bind(("127.0.0.1", 0))
-        writer = self.world.writer
-        self.edge = Edge(
-            listeners=[self.listener],
-            datagrams=self.datagrams,
-            flushed_fd=writer.event_fd,
-            take_flushed=writer.take_flushed,
-            handle=reception.handle,
-            refuse=refuse,
-            pending=lambda: reception.pending,
-            bounds=Bounds(body_bytes_max=BODY_BYTES_MAX),
-        )
+        super().__init__(World(directory, places=places, keys=gate), BODY_BYTES_MAX, Clients(("127.0.0.0/8",)))
 
     def rows(self) -> int:
         """How many rows were taken; every one of them can be stored."""
@@ -175,16 +155,8 @@ class Collector:
 async def collector() -> AsyncIterator[Collector]:
     with tempfile.TemporaryDirectory() as made:
         one = Collector(Path(made))
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(one.edge.run)
-                one.edge.take_datagrams()
-                yield one
-                nursery.cancel_scope.cancel()
-        finally:
-            one.listener.close()
-            one.datagrams.close()
-            one.world.writer.close()
+        async with one.running():
+            yield one
 
 
 def resident() -> int:

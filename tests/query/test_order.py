@@ -16,12 +16,11 @@ from typing import Any
 
 import msgspec
 from engine import opened_store
-from histories import Collector, History, insert
+from histories import History, answering, insert
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pugd.accept import Accept, Arrival
-from pugd.answer import Answer, Stored
 from pugd.dialects.dialect import Asked
 from pugd.edge.gate import Gate
 from pugd.identity import rules
@@ -143,12 +142,7 @@ async def read(history: History) -> dict[str, Any]:
     """All that is read of a project, without what tells of arrival."""
     store = await opened_store()
     await insert(store, history)
-
-    async def wait_stored() -> Stored:
-        return Stored(0, complete=True)
-
-    collector = Collector(history, store, BEGAN)
-    answer = Answer(store, wait_stored=wait_stored, actor=history.graph.actor, collector=collector)
+    answer = answering(history, store, BEGAN)
     page = json.loads(msgspec.json.encode(await answer.people(People(project=history.project, limit=1000))))
     found: dict[str, Any] = {}
     for person in page["people"]:

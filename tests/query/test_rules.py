@@ -7,9 +7,9 @@ import json
 
 import msgspec
 from engine import opened_store
-from histories import Collector, History, insert
+from histories import History, answering, insert
 
-from pugd.answer import Answer, Stored
+from pugd.answer import Answer
 from pugd.question import OnePerson, People, Timeline
 
 BEGAN = 1_700_000_000_000
@@ -19,12 +19,7 @@ _projects = itertools.count(300_000)
 async def asked(history: History) -> Answer:
     store = await opened_store()
     await insert(store, history)
-
-    async def wait_stored() -> Stored:
-        return Stored(0, complete=True)
-
-    collector = Collector(history, store, BEGAN + 1_000_000)
-    return Answer(store, wait_stored=wait_stored, actor=history.graph.actor, collector=collector)
+    return answering(history, store, BEGAN + 1_000_000)
 
 
 async def person(history: History, distinct_id: str) -> dict:

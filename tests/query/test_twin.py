@@ -11,12 +11,12 @@ from unittest import mock
 import msgspec
 import pytest
 from engine import opened_store
-from histories import Collector, History, insert
+from histories import History, answering, insert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import timeline as twin
 
-from pugd.answer import Answer, Stored
+from pugd.answer import Answer
 from pugd.model import person_text
 from pugd.query import people
 from pugd.question import (
@@ -140,12 +140,7 @@ def made(said: list[tuple]) -> History:
 async def asked(history: History) -> Answer:
     store = await opened_store()
     await insert(store, history)
-
-    async def wait_stored() -> Stored:
-        return Stored(0, complete=True)
-
-    collector = Collector(history, store, BEGAN + 1_000_000)
-    return Answer(store, wait_stored=wait_stored, actor=history.graph.actor, collector=collector)
+    return answering(history, store, BEGAN + 1_000_000)
 
 
 def plain(answer: object) -> dict:
