@@ -42,7 +42,7 @@
  *
  * Everything else is not plain and goes the long way (its dialect's module), which says what a plain body means too: the
  * rows of both are the same bytes, and tests hold them together. What a context says, together with a browser's own user
- * agent, is learnt from there, by its bytes: `pugd_plain_learn`.
+ * agent and what else a request says beside its body, is learnt from there, by its bytes: `pugd_plain_learn`.
  *
  *   body ──add──► events ──own──event_keys, ids──► (duplicates, actors) ──rows──► MessagePack rows
  *                    └──changing, told──► what asks for more than a row, one by one
@@ -148,7 +148,7 @@ enum pugd_plain_shape { PUGD_PLAIN_SINGLE = 1, PUGD_PLAIN_BATCHED = 2, PUGD_PLAI
 struct pugd_plain_event {
     const uint8_t *event, *event_id, *user, *anonymous, *properties, *context;
     uint32_t event_length, event_id_length, user_length, anonymous_length, properties_length, context_length;
-    const uint8_t *agent; /* a browser's own, of the request */
+    const uint8_t *agent; /* what its context is known by besides */
     const uint8_t *place; /* the last fields of its row, in MessagePack */
     uint32_t agent_length, place_length;
     const uint8_t *cut; /* what is left out of the properties */
@@ -192,11 +192,12 @@ void pugd_plain_reset(struct pugd_plain *p);
 #define PUGD_PLAIN_LEARN ((int64_t)1 << 40)
 
 /* Add the events of a body, of project 0 until `own` says otherwise. `call`: what the path says that each is; 0: the body
- * says it. `sent_at`: when it was sent, where the body does not say so; -1: not known. `agent`: the browser's own, '' for none. `place`: the last fields of each row, in MessagePack.
+ * says it. `sent_at`: when it was sent, where the body does not say so; -1: not known. `agent`: what its contexts are known
+ * by besides, such as a browser's own user agent. `place`: the last fields of each row, in MessagePack.
  * returns  how many; 0 where the body is not plain, -1 without memory: then nothing was added */
 int64_t pugd_plain_add(struct pugd_plain *p, uint32_t form, const uint8_t *body, size_t length, int call,
-                       int64_t received_at, int64_t sent_at, const uint8_t *agent, uint32_t agent_length, const uint8_t *place,
-                       uint32_t place_length);
+                       int64_t received_at, int64_t sent_at, const uint8_t *agent, uint32_t agent_length,
+                       const uint8_t *place, uint32_t place_length);
 
 /* The key that the body named which was added last, and its shape; NULL: none. */
 const uint8_t *pugd_plain_key(const struct pugd_plain *p, size_t *length, int *shape);

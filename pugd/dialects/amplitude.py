@@ -426,7 +426,7 @@ def _context(event: Event, properties: bytes) -> Raw:
     return written(groups, single, "")
 
 
-def _about(text: bytes, channel: str | None) -> tuple[Raw, str | None]:
+def _about(text: bytes, channel: str | None, more: str) -> tuple[Raw, str | None]:
     event = _event.decode(text)
     return _context(event, text), _channel(event)
 

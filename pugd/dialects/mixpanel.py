@@ -533,7 +533,7 @@ _PLAIN: Final = Form(
         }) | WALKED,
         Level.NAMES: {name: PAGE if call == "page" else OTHER for name, call in _CALLS.items()},
     },
-    about=lambda text, channel: (_context(text), "web" if _where.decode(text).mp_lib == "web" else None),
+    about=lambda text, channel, more: (_context(text), "web" if _where.decode(text).mp_lib == "web" else None),
     told=lambda shape, count, length, received_at: Decoded(
         [], place="", single=shape == SINGLE, words=_WORDS[TRACK], received_at=received_at
     ),

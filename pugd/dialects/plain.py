@@ -143,8 +143,9 @@ class Form(Struct, frozen=True, eq=False):
     flags: int
     members: Mapping[int, Mapping[str, int]]
     """Level → name → role."""
-    about: Callable[[bytes, str | None], tuple[Raw, str | None]]
-    """What stands in a body for a context, and the message's channel → the context in Segment's words, the channel."""
+    about: Callable[[bytes, str | None, str], tuple[Raw, str | None]]
+    """What stands in a body for a context, the message's channel, and what the request says besides (Way.more) → the
+    context in Segment's words, the channel."""
     told: Callable[[int, int, int, int], Decoded]
     """Shape, events, bytes and time of a body → what its answer is made of, as `decode` gives it once it is read."""
     marker: bytes = b""
@@ -163,6 +164,8 @@ class Way(Struct, frozen=True, eq=False):
     """What each event is, where the path says it."""
     sent_at: int = -1
     """When the body was sent, in ms, where the request says so and it does not."""
+    more: str = ""
+    """What the request says of where its events happened."""
 
 
 def named(struct: type[Struct], roles: Mapping[int, Sequence[str]]) -> dict[str, int]:
@@ -220,7 +223,6 @@ class Plain:
         self._length = ffi.new("size_t *")
         self._shape = ffi.new("int *")
         self._numbers = {form: self._enter(form) for form in forms}
-        self._kinds = {form.kind: form for form in forms}
         self._held: list[bytes] = []
         """Bodies, agents and places that events point into."""
         self.count = 0
@@ -265,6 +267,8 @@ class Plain:
                 return 0
             body = text
         agent = user_agent.encode("utf-8", "surrogatepass") if user_agent else b""
+        if way.more:
+            agent += b"\0" + way.more.encode()  # contexts are known by all that is said beside them
         count = int(
             lib.pugd_plain_add(
                 self._plain, self._numbers[form], body, len(body), way.call, received_at, way.sent_at, agent,
@@ -277,7 +281,7 @@ class Plain:
             return 0
         if count >= LEARN:
             count -= LEARN
-            if not self._know_contexts(bool(agent)):
+            if not self._know_contexts(way, user_agent):
                 lib.pugd_plain_drop(self._plain, count)
                 return 0
         if not self._keep_calls(form):
@@ -290,19 +294,25 @@ class Plain:
             return 0
         return count
 
-    def _know_contexts(self, browser: bool) -> bool:
+    def _know_contexts(self, way: Way, user_agent: str) -> bool:
         """Learn what contexts not met before say; False where one says something wrong, or where its events are from.
 
-        `browser`  they come from one: what is learnt then holds for that browser's alone
+        `user_agent`  of the browser they come from: what is learnt then holds for that browser's alone
         """
         other = (
-            context.SERVER if browser else context.DEVICE
+            context.SERVER if user_agent else context.DEVICE
         )  # who would be somewhere else than these bodies' place says
         for _ in range(NEW_CONTEXTS_MAX):
             index = lib.pugd_plain_unknown(self._plain)
             if index < 0:
                 return True
-            about = self._understood(lib.pugd_plain_at(self._plain, index))
+            event = lib.pugd_plain_at(self._plain, index)
+            raw, channel = way.form.about(
+                _bytes(event.context, event.context_length),
+                _CHANNELS[event.variant & lib.PUGD_PLAIN_CHANNEL_MAX],
+                way.more,
+            )
+            about = context.understand(raw, channel, self._enrich, user_agent)
             if isinstance(about, Refusal) or about.cookieless:
                 return False  # a cookieless visitor's ids are left out: the long way knows that
             if self._placed and (about.ip is not None or about.sender == other):
@@ -346,13 +356,6 @@ class Plain:
 
     def _told(self, events: Any, count: int) -> list[_Told]:
         return _told(self._written(lib.pugd_plain_told(self._plain, events, count, self._length)))
-
-    def _understood(self, event: Any) -> context.Context | Refusal:
-        raw, channel = self._kinds[event.variant >> 3].about(
-            _bytes(event.context, event.context_length), _CHANNELS[event.variant & lib.PUGD_PLAIN_CHANNEL_MAX]
-        )
-        agent = _bytes(event.agent, event.agent_length).decode("utf-8", "surrogatepass")
-        return context.understand(raw, channel, self._enrich, agent)
 
     def key(self) -> str | None:
         """The write key that the body names which was added last."""

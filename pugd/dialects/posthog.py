@@ -22,6 +22,7 @@ takes nothing but a 200 for kept, and nothing below 500 for "again".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -226,13 +227,9 @@ def _understood(
         place=place, single=single, words=_WORDS,
     )  # fmt: skip
     if decoded.sent_at is None:
-        # V1 says it in a header, older posthog-js in the query.
-        stamp = asked.more.get(b"posthog-request-timestamp")
-        decoded.sent_at = stamp.decode("latin-1") if stamp else _milliseconds(asked.query)
+        decoded.sent_at = _sent_at(asked)
     unskewed: set[int] = set()
-    # V1 says in a header what stands in properties otherwise, such as posthog-node/5.70.0.
-    name, _, version = asked.more.get(b"posthog-sdk-info", b"")[:SDK_BYTES_MAX].decode("latin-1").partition("/")
-    sdk = (name or None, version or None)
+    sdk = _library(_sdk(asked))
     for index, event in zip(numbers, events, strict=True):
         wrong = _add(event, index, decoded, unskewed, sdk)
         if wrong is not None:
@@ -247,6 +244,22 @@ def _understood(
 
 SDK_BYTES_MAX: Final = 256
 """It is said once and put into the context of every event."""
+
+
+def _sdk(asked: Asked) -> str:
+    """V1 says in a header what stands in properties otherwise, such as posthog-node/5.70.0."""
+    return asked.more.get(b"posthog-sdk-info", b"")[:SDK_BYTES_MAX].decode("latin-1")
+
+
+def _library(sdk: str) -> tuple[str | None, str | None]:
+    name, _, version = sdk.partition("/")
+    return name or None, version or None
+
+
+def _sent_at(asked: Asked) -> str | int | None:
+    """V1 says it in a header, older posthog-js in the query."""
+    stamp = asked.more.get(b"posthog-request-timestamp")
+    return stamp.decode("latin-1") if stamp else _milliseconds(asked.query)
 
 
 def _milliseconds(query: bytes) -> int | None:
@@ -437,6 +450,7 @@ def _context(event: Event, said: _Properties, cookieless: bool) -> Raw:
 _EVENT: Final = named(Event, {
     Role.EVENT: ["event"], Role.ID: ["uuid"], Role.DISTINCT: ["distinct_id"], Role.PROPERTIES: ["properties"],
     Role.TIME: ["timestamp"], Role.AGE: ["offset"], Role.SENT: ["sent_at"], Role.KEY: ["api_key", "token"],
+    Role.EMPTY: ["options"], Role.TEXT | Role.SAYS: ["session_id"],
     Role.SET_BESIDE: ["$set"], Role.SET_ONCE_BESIDE: ["$set_once"], Role.UNSET_BESIDE: ["$unset"],
 })  # fmt: skip
 _PLAIN: Final = Form(
@@ -467,7 +481,7 @@ _PLAIN: Final = Form(
         },
     },
     changes=_changes_of,
-    about=lambda text, channel: _where(Event(), _properties.decode(text), (None, None), False),
+    about=lambda text, channel, more: _where(_event.decode(text), _properties.decode(text), _library(more), False),
     told=lambda shape, count, length, received_at: Decoded(
         [], place="batch" if shape == BATCHED else "", single=shape == SINGLE, words=_WORDS, received_at=received_at
     ),
@@ -478,15 +492,26 @@ _WAY: Final = Way(_PLAIN)
 
 def plain(asked: Asked) -> Way | None:
     """As what a body may be plain; None: it is not."""
-    if asked.call not in _SENT or asked.more or asked.form.get("compression"):
+    if asked.call not in _SENT or asked.form.get("compression") or b"compression=lz64" in asked.query:
         return None
-    if asked.query:
-        sent = _milliseconds(asked.query)
-        if b"compression=lz64" in asked.query or not (sent is None or SENT_MIN <= sent <= SENT_MAX):
+    if not asked.more and not asked.query:
+        return _WAY
+    sent = _sent_at(asked)
+    if isinstance(sent, str):
+        try:
+            when = datetime.fromisoformat(sent)
+        except ValueError:
             return None
-        if sent is not None:
-            return Way(_PLAIN, sent_at=sent)
-    return _WAY
+        sent = (when.replace(tzinfo=when.tzinfo or UTC) - _EPOCH) // _MILLISECOND
+    if sent is None:
+        sent = -1
+    elif not SENT_MIN <= sent <= SENT_MAX:
+        return None
+    return Way(_PLAIN, sent_at=sent, more=_sdk(asked))
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def address_of_all(body: bytes, asked: Asked) -> str | None:

@@ -455,7 +455,7 @@ def _opened(body: bytes) -> bytes | None:
     return text if isinstance(text, bytes) else None
 
 
-def _about(text: bytes, channel: str | None) -> tuple[Raw, str | None]:
+def _about(text: bytes, channel: str | None, more: str) -> tuple[Raw, str | None]:
     said = _known.decode(text)
     return Raw(_context(_event.decode(text).session_id, said, False)), _channel(said)
 

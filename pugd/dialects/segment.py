@@ -98,7 +98,7 @@ _BATCH: Final = Form(
         Level.EVENT: _EVENT,
         Level.TYPES: _CALLS,
     },
-    about=lambda text, channel: (Raw(text), channel),
+    about=lambda text, channel, more: (Raw(text), channel),
     told=lambda shape, count, length, received_at: ONE if shape == SINGLE else MANY,
 )  # fmt: skip
 _ONE: Final = msgspec.structs.replace(_BATCH, members={Level.AROUND: _EVENT | {"writeKey": Role.KEY}})
