@@ -1131,8 +1131,7 @@ static void forget_changes(struct pugd_plain *p)
 
 int64_t pugd_plain_add(struct pugd_plain *p, uint32_t form, const uint8_t *body, size_t length, int call,
                        int64_t received_at, int64_t sent_at, const uint8_t *agent, uint32_t agent_length,
-                       const uint8_t *place,
-                       uint32_t place_length)
+                       const uint8_t *place, uint32_t place_length)
 {
     p->key = NULL;
     p->key_length = 0;
