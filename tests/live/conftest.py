@@ -12,8 +12,5 @@ from live.daemon import Daemon
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     directory = tmp_path_factory.mktemp("live")
-    one = Daemon(Path(directory))
-    try:
-        yield one.start()
-    finally:
-        one.destroy()
+    with Daemon(Path(directory)) as one:
+        yield one

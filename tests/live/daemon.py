@@ -141,6 +141,16 @@ class Daemon:
 
     # ---- life
 
+    def __enter__(self) -> Daemon:
+        try:
+            return self.start()
+        except BaseException:
+            self.destroy()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.destroy()
+
     def launch(self) -> None:
         """Start it, without waiting."""
         assert self.process is None or self.process.poll() is not None, "it is still running"
@@ -256,6 +266,24 @@ class Daemon:
         return pid
 
     # ---- in
+
+    def command(self, *words: str, code: int | None = 0, typed: str = "") -> subprocess.CompletedProcess[str]:
+        """`pugd WORDS`, as typed beside it. `code`: which it must exit with; None: any"""
+        done = subprocess.run(
+            [sys.executable, "-m", "pugd", *words], cwd=self.directory, env=self.env, input=typed, capture_output=True,
+            text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert code in (None, done.returncode), (words, done.returncode, done.stdout, done.stderr)
+        return done
+
+    def new_key(self, *words: str) -> str:
+        """`pugd keys add WORDS`, once the key is in force."""
+        key = self.command("keys", "add", *words).stdout.strip()
+        deadline = time.monotonic() + 30
+        while self.post("/v1/batch", {"batch": []}, key=key).status != 200:
+            assert time.monotonic() < deadline, "the key does not come into force"
+            time.sleep(0.1)
+        return key
 
     def post(
         self,

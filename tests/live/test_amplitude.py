@@ -6,9 +6,6 @@ was tracked.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -195,25 +192,13 @@ LIBRARIES: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """One that takes small bodies alone."""
-    one = Daemon(Path(tmp_path_factory.mktemp("live")), PUGD_BODY_BYTES_MAX=str(BODY_BYTES_MAX))
-    try:
-        yield one.start()
-    finally:
-        one.destroy()
+    with Daemon(Path(tmp_path_factory.mktemp("live")), PUGD_BODY_BYTES_MAX=str(BODY_BYTES_MAX)) as one:
+        yield one
 
 
 def limited(daemon: Daemon) -> str:
     """A key that lets some events through, and more a little later."""
-    made = subprocess.run(
-        [sys.executable, "-m", "pugd", "keys", "add", "write", "--rate", "80", "--burst", "30"],
-        cwd=daemon.directory, env=daemon.env, capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    key = made.stdout.strip()
-    deadline = time.monotonic() + 30
-    while daemon.post("/v1/batch", {"batch": []}, key=key).status != 200:
-        assert time.monotonic() < deadline, "the key does not come into force"
-        time.sleep(0.1)
-    return key
+    return daemon.new_key("write", "--rate", "80", "--burst", "30")
 
 
 class Run(NamedTuple):

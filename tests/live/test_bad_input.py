@@ -32,11 +32,8 @@ HEAD = b"POST /v1/track HTTP/1.1\r\nHost: h\r\n" + AUTHORIZATION
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """With short deadlines, so that slow senders are cut off while we wait."""
     patience = {"PUGD_HEAD_TIMEOUT_S": "2", "PUGD_BODY_GRACE_S": "3", "PUGD_IDLE_TIMEOUT_S": "5"}
-    one = Daemon(tmp_path_factory.mktemp("live"), **patience)
-    try:
-        yield one.start()
-    finally:
-        one.destroy()
+    with Daemon(tmp_path_factory.mktemp("live"), **patience) as one:
+        yield one
 
 
 @pytest.fixture(scope="module", autouse=True)

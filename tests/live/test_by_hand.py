@@ -18,11 +18,8 @@ from pugd.identity import snapshot
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    one = Daemon(tmp_path)
-    try:
-        yield one.start()
-    finally:
-        one.destroy()
+    with Daemon(tmp_path) as one:
+        yield one
 
 
 def command(daemon: Daemon, do: str, **arguments: object) -> Any:

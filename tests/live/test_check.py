@@ -40,14 +40,7 @@ def spoil(data: Path, *statements: str) -> None:
 
 def check(daemon: Daemon, *options: str) -> tuple[int, str]:
     """The command, as an operator types it: its exit code, and what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pugd", "check", "identity", *options],
-        env=daemon.env,
-        cwd=daemon.directory,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = daemon.command("check", "identity", *options, code=None)
     assert "Traceback" not in done.stderr, done.stderr[-3000:]
     return done.returncode, done.stdout + done.stderr
 
@@ -71,11 +64,8 @@ def people(daemon: Daemon) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    one = Daemon(tmp_path)
-    try:
-        yield one.start()
-    finally:
-        one.destroy()
+    with Daemon(tmp_path) as one:
+        yield one
 
 
 def wait_said(daemon: Daemon, text: str, since: int, seconds: float = 60) -> None:

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
@@ -439,9 +438,7 @@ def test_buttons_unlink_merge_and_log_out_in_a_browser(visited: Daemon, tmp_path
 
 def new_login_link(daemon: Daemon) -> str:
     """As an operator makes one."""
-    made = subprocess.run(
-        [sys.executable, "-m", "pugd", "login"], env=daemon.env, capture_output=True, text=True, check=True, timeout=60
-    )
-    found = re.search(r"http://\S+/login\?\S+", made.stdout)
+    made = daemon.command("login").stdout
+    found = re.search(r"http://\S+/login\?\S+", made)
     assert found, made
     return found[0]

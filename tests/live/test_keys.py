@@ -16,12 +16,7 @@ WITHIN_S = 2.0
 
 
 def pugd(daemon: Daemon, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "pugd", *words], cwd=daemon.directory, env=daemon.env, capture_output=True, text=True,
-        check=False, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, (words, done.stdout, done.stderr)
-    return done.stdout
+    return daemon.command(*words).stdout
 
 
 def line_of(daemon: Daemon, key: str) -> str:

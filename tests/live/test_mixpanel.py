@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -122,18 +118,7 @@ const told = (name, call) => new Promise((done) => call((error) => {
 @pytest.fixture(scope="module")
 def secret(daemon: Daemon) -> str:
     """A secret write key of the same project, in force."""
-    made = subprocess.run(
-        [sys.executable, "-m", "pugd", "keys", "add", "secret-write"],
-        cwd=daemon.directory, env=daemon.env, capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    found = re.search(r"prv_\w+", made.stdout)
-    assert found, made.stdout
-    body = json.dumps([{"event": "key", "properties": {"distinct_id": "nobody-else", "$insert_id": "key"}}]).encode()
-    deadline = time.monotonic() + 30
-    while http_request(daemon.port, "POST", f"/import?api_key={found[0]}", body).status != 200:
-        assert time.monotonic() < deadline, "the key does not come into force"
-        time.sleep(0.1)
-    return found[0]
+    return daemon.new_key("secret-write")
 
 
 def events(daemon: Daemon, distinct_id: str) -> list[dict[str, Any]]:

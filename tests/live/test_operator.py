@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import journals
@@ -20,17 +18,7 @@ from pugd.quarantine import Quarantined
 
 def pugd(daemon: Daemon, *words: str, code: int = 0, typed: str = "") -> str:
     """A command, as typed beside the daemon; returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pugd", *words],
-        cwd=daemon.directory,
-        env=daemon.env,
-        input=typed,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
+    done = daemon.command(*words, code=code, typed=typed)
     return done.stdout + done.stderr
 
 

@@ -22,11 +22,8 @@ AT = 1_790_000_000_000
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     directory = tmp_path_factory.mktemp("live")
     (directory / "places.mmdb").write_bytes(mmdb.written(mmdb.CITY))
-    one = Daemon(Path(directory), PUGD_PLACES=str(directory / "places.mmdb"))
-    try:
-        yield one.start()
-    finally:
-        one.destroy()
+    with Daemon(Path(directory), PUGD_PLACES=str(directory / "places.mmdb")) as one:
+        yield one
 
 
 def cities(daemon: Daemon, distinct_id: str) -> dict[str, Any]:

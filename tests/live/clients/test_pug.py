@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -147,17 +145,7 @@ const failed = (call) => call().then(() => "taken", (error) => Code[error.code] 
 @pytest.fixture(scope="module")
 def secret(daemon: Daemon) -> str:
     """A secret write key of the same project, in force."""
-    made = subprocess.run(
-        [sys.executable, "-m", "pugd", "keys", "add", "secret-write"],
-        cwd=daemon.directory, env=daemon.env, capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    found = re.search(r"prv_\w+", made.stdout)
-    assert found, made.stdout
-    deadline = time.monotonic() + 30
-    while http_request(daemon.port, "POST", BATCH, b"", {"X-Api-Key": found[0]}).status != 200:
-        assert time.monotonic() < deadline, "the key does not come into force"
-        time.sleep(0.1)
-    return found[0]
+    return daemon.new_key("secret-write")
 
 
 def events(daemon: Daemon, distinct_id: str) -> list[dict[str, Any]]:
