@@ -1,8 +1,8 @@
 """Datagrams of a wake-up: whose they are, signed or not, and their events as calls of its batch.
 
-A datagram gets no answer, so what is refused of it is told to the operator alone. Its lines are read together with
-those around it, but of a key that signs its customer's datagrams (dialects/signature.py) each run of signed ones by
-itself: what an unsigned line of such a key says links nobody.
+A datagram gets no answer, so what is refused of it is told to the operator alone. All lines of a wake-up are read
+together, but where a key has a signing secret (dialects/signature.py): signed datagrams of one key that follow one
+another are read by themselves, and what an unsigned line of such a key says links nobody.
 """
 
 from __future__ import annotations
