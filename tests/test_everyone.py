@@ -265,7 +265,9 @@ async def test_a_trait_as_it_was_goes_with_every_breakdown():
         who = f"u{number}"
         if plan is not None:
             history.identify(who, at=BEGAN, traits=[("plan", "set", json.dumps(plan))])
-        history.track("A", user=who, at=BEGAN + 1, path="/a", properties=json.dumps({"cart": {"total": number}}))
+        properties = json.dumps({"cart": {"total": number}, "s p": ["a/b"]}, indent=number)
+        history.track("A", user=who, at=BEGAN + 1, path="/a", properties=properties)
+        history.identify(who, at=BEGAN, traits=[("list", "set", json.dumps(["é", 1], ensure_ascii=number == 0))])
         history.track("B", user=who, at=BEGAN + 2, path="/b")
     await stored(history)
     everyone, project = await asking(history)
@@ -277,6 +279,9 @@ async def test_a_trait_as_it_was_goes_with_every_breakdown():
         (ask.Breakdown(property="cart"), [""]),  # an object is not told apart, in whichever form it is kept
         (ask.Breakdown(property=("cart",)), [""]),
         (ask.Breakdown(property="cart.total"), ["0", "1"]),
+        (ask.Breakdown(property="s p"), ['["a/b"]']),
+        (ask.Breakdown(property=("s p",)), ['["a/b"]']),
+        (ask.Breakdown(trait="list"), ['["é",1]']),  # however it was written
         (ask.Breakdown(trait="plan"), ["free", "pro"]),
         (ask.Breakdown(trait="plan", as_of="event"), ["free", "pro"]),
         (ask.Breakdown(segment="payers"), ["false"]),

@@ -94,8 +94,16 @@ multiIf(startsWith($it, '"'), JSONExtractString($it), $it = 'null', '', isNotNul
 
     @property
     def told(self) -> Sql:
-        """As a breakdown tells it apart: '' where there is none, and of an object, of which `json` may say nothing."""
-        return self.words if self.plain else sql("if(startsWith($it, '{'), '', $words)", it=self.json, words=self.words)
+        """As a breakdown tells it apart: '' where there is none, and of an object, of which `json` may say nothing; a
+        list in one form, whichever blanks and escapes it was sent with."""
+        if self.plain:
+            return self.words
+        return sql(
+            """
+multiIf(startsWith($it, '{'), '', startsWith($it, '['), JSONExtractRaw(concat('[', $it, ']'), 1), $words)""",
+            it=self.json,
+            words=self.words,
+        )
 
     @property
     def number(self) -> Sql:

@@ -104,7 +104,8 @@ def routes(asker: Asker, access: Access, crowd: Crowd) -> list[Route]:
     async def ask_timeline(request: Request, project: Project) -> AnyAnswer:
         stale = parameters.stale(parameters.given(request.query_params, parameters.ASK))
         asked = parameters.asked(await json_body(request), AskTimeline)
-        return await unless_gone(request, lambda: crowd.timeline(project, asked, stale=stale))
+        found = unless_gone(request, lambda: crowd.timeline(project, asked, stale=stale))
+        return await (found if asked.distinct_id is None else _of_id(found))
 
     async def project_(request: Request, project: Project) -> Project:
         parameters.given(request.query_params, ())
@@ -204,7 +205,7 @@ async def _of_id(asked: Awaitable[AnyAnswer]) -> AnyAnswer:
         return await asked
     except UnknownPersonError:
         raise UnknownPersonError(
-            "not_found", "Nobody was seen under this distinct_id yet. Ids are compared byte for byte."
+            "not_found", "Nobody was seen under this distinct_id yet. Ids are compared byte for byte.", "distinct_id"
         ) from None
 
 

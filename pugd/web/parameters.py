@@ -201,7 +201,7 @@ def asked(body: bytes, type_: type[T], path: str = "") -> T:
         if words.startswith("Object contains unknown field `"):
             name = words.split("`")[1]
             field = f"{field}.{name}" if field else name
-            words = "there is no such field here"
+            words = "there is no such field here: /docs lists those there are"
         elif words.startswith("Object missing required field `"):
             name = words.split("`")[1]
             field = f"{field}.{name}" if field else name
