@@ -26,6 +26,8 @@ _ALL_QUESTIONS = "(total)"
 """What ClickHouse's words have in them where all questions together, or pugd itself, took the memory."""
 _NARROW = "Narrow it: a shorter range, fewer events or steps, fewer values of a breakdown."
 
+_SHORTEN = "Ask with fewer conditions: several values of one trait or property are one condition, with in."
+
 
 class Limits(msgspec.Struct, frozen=True):
     """Of one question."""
@@ -57,8 +59,8 @@ class Limits(msgspec.Struct, frozen=True):
 class TooCostlyError(QuestionError):
     """It needs more time, memory or rows than a question may take."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__("too_costly", f"{what} {_NARROW}")
+    def __init__(self, what: str, remedy: str = _NARROW) -> None:
+        super().__init__("too_costly", f"{what} {remedy}")
 
 
 class BadPatternError(QuestionError):
@@ -87,7 +89,7 @@ def refusing(limits: Limits) -> Iterator[None]:
         if error.code in _ROWS:
             raise TooCostlyError(f"This reads more than {limits.rows} rows, which is all it may read.") from error
         if error.code in _SIZE or (error.code == _SYNTAX and _LONG in str(error)):
-            raise TooCostlyError("This has more conditions, one within another, than ClickHouse reads.") from error
+            raise TooCostlyError("This is longer than ClickHouse reads.", _SHORTEN) from error
         if error.code == _BAD_PATTERN:
             raise BadPatternError(_why(str(error))) from error
         raise

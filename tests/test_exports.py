@@ -189,7 +189,23 @@ def test_every_column_of_events_that_says_what_happened_is_exported():
     assert set(export.EVENT_COLUMNS) - {"person"} == stored_ - ours
 
 
-HOSTILE = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "\tx", "\rx", "a,b", 'q"q', "n\nn", "'x", "\\N", "ü", "\0"]
+HOSTILE = [
+    '=HYPERLINK("http://x")',
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\tx",
+    "\rx",
+    "a,b",
+    'q"q',
+    "n\nn",
+    "'x",
+    "\n=1",
+    "\uff1d1",
+    "\\N",
+    "ü",
+    "\0",
+]
 
 
 async def test_no_cell_of_csv_is_a_formula():
@@ -206,7 +222,7 @@ async def test_no_cell_of_csv_is_a_formula():
     assert (len(rows), len(persons)) == (len(HOSTILE), len(HOSTILE))
 
     def safe(text: str) -> str:
-        return "'" + text if text[0] in "=+-@\t\r" else text
+        return "'" + text if text[0] in "=+-@\t\r\n\uff1d" else text
 
     assert sorted(row["event"] for row in rows) == sorted(map(safe, HOSTILE))
     assert sorted(row["path"] for row in rows) == sorted(map(safe, HOSTILE))

@@ -53,9 +53,12 @@ def _cell(name: str, *, csv: bool) -> Sql:
 
 
 def defused(text: Sql) -> Sql:
-    """Text that no spreadsheet takes for a formula."""
+    """Text that no spreadsheet takes for a formula; some take signs of full width too (OWASP, CSV Injection)."""
     return sql(
-        "if(substring($text, 1, 1) IN ('=', '+', '-', '@', '\\t', '\\r'), concat('''', $text), $text)", text=text
+        "if(substringUTF8($text, 1, 1) IN ('=', '+', '-', '@', '\\t', '\\r', '\\n',"
+        " '\uff1d', '\uff0b', '\uff0d', '\uff20'),"
+        " concat('''', $text), $text)",
+        text=text,
     )
 
 

@@ -91,6 +91,14 @@ async def test_a_question_over_a_limit_says_what_to_narrow(limits, words):
         assert (await client.post("/v1/ask/funnel", json={"steps": steps, **RANGE})).status_code == 200
 
 
+async def test_more_conditions_than_clickhouse_reads():
+    async with opened() as (_, client):
+        where = {"any": [{"trait": f"t{number}", "value": number} for number in range(199)]}
+        answer = await client.post("/v1/ask/people", json={"where": where})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "too_costly")
+        assert "fewer conditions" in answer.json()["error"]["message"]
+
+
 async def test_so_many_questions_at_once():
     async with opened() as (_, client):
         store = await opened_store()
