@@ -211,6 +211,8 @@ def _ordered(op: str, said: str | float, path: str) -> Test:
             "(startsWith($it, '\"') AND JSONExtractString($it) $op $said)", it=it, op=operator, said=text
         )
     number = _number(said, path)
+    if abs(said) < 2**53:  # a double tells each whole number up to there from all others
+        return lambda it: sql("ifNull(toFloat64OrNull($it) $op $said, 0)", it=it, op=operator, said=number)
     return lambda it: sql(
         "ifNull(if(isNull(toInt64OrNull($it)), toFloat64OrNull($it) $op $said, toInt64OrNull($it) $op $said), 0)",
         it=it,
