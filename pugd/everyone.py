@@ -130,8 +130,8 @@ class Everyone:
             if asked.of is not None or asked.where is not None or asked.from_ or asked.to or asked.last:
                 raise invalid("token", "says it all: it goes with no of, where, from, to and last")
             of, token = opened(asked.token)
-            if token.zone:  # its days are those it was counted by
-                reading = reading.in_zone(times.zone(token.zone))
+            zone = times.zone(token.zone) if token.zone else reading.zone
+            reading = reading.counted(zone=zone, bots=of.include_bots)
             return meaning.behind(of, token.cell, reading), token.then, token.at
         if asked.of is not None:
             since, until = meaning.range_of(asked, reading)

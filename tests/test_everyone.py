@@ -259,6 +259,22 @@ async def test_days_are_those_of_the_zone_and_a_token_keeps_those_it_was_counted
             assert (found.count, found.then) == (people, people), zone
 
 
+async def test_a_number_with_bots_opens_into_persons_by_what_bots_did_too():
+    history = History(next(projects))
+    history.track("A", user="ann", at=BEGAN)
+    history.track("A", user="bob", at=BEGAN, bot=1)
+    history.track("B", user="bob", at=BEGAN)
+    history.track("A", user="crawler", at=BEGAN, bot=1)  # by bots alone: no person
+    await stored(history)
+    everyone, project = await asking(history)
+    when: dict[str, Any] = {"from_": times.text(BEGAN), "to": times.text(BEGAN + DAY)}
+    for bots, number, persons in ((False, 1, 1), (True, 3, 2)):
+        asked = ask.AskTop(by=ask.Breakdown(field="event"), of=ask.Series(event="A"), include_bots=bots, **when)
+        answer: Any = await everyone.journey(project, asked)
+        listed = await everyone.people(project, ask.AskPeople(token=answer.rows[0].total.token))
+        assert (answer.rows[0].total.people, listed.then, listed.count) == (number, number, persons)
+
+
 async def test_a_trait_as_it_was_goes_with_every_breakdown():
     history = History(next(projects))
     for number, plan in enumerate(["free", "pro", None]):

@@ -107,10 +107,11 @@ class Reading:
         found._segments = segments
         return found
 
-    def in_zone(self, zone: ZoneInfo) -> Reading:
-        """The same, with days of another zone."""
+    def counted(self, *, zone: ZoneInfo, bots: bool) -> Reading:
+        """The same, as another question counted: by days of its zone, with bots or without."""
         found = copy.copy(self)
         found.zone = zone
+        found.include_bots = bots
         return found
 
     # -- conditions ----------------------------------------------------------------------------------------------------
