@@ -142,10 +142,9 @@ class Life:
         if asked.person == "identified":
             users = [at for at, _, user in seen if user]
             found = Curve(False, (self._told(users[0]),) if users else ())
-            return found.opposite() if asked.value is False else found
+            return found.opposite() if (asked.value is False) != (asked.op == ask.UNEQUAL) else found
         if asked.person == "events":
-            assert asked.op is not None
-            met = _OPERATORS[asked.op]
+            met = _OPERATORS[asked.op or ask.EQUAL]
             return counted(((self._told(at), None) for at, counts, _ in seen if counts), lambda n: met(n, asked.value))
         first = asked.person == "first_seen"
         moments = [at for at, _, _ in seen]

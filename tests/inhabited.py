@@ -84,9 +84,9 @@ def of_person(random: Random, depth: int) -> ask.Condition:
             ),
         )
     if kind == "events":
-        return ask.Condition(person="events", op=random.choice(["=", "<", ">="]), value=random.randrange(6))
+        return ask.Condition(person="events", op=random.choice([None, "=", "<", ">="]), value=random.randrange(6))
     if kind == "identified":
-        return ask.Condition(person="identified", value=random.random() < 0.5)
+        return ask.Condition(person="identified", op=random.choice([None, "=", "!="]), value=random.random() < 0.5)
     if kind == "ids":
         ids = [f"{random.choice(['user', 'phone'])}-{random.randrange(70)}" for _ in range(5)]
         return ask.Condition(ids=tuple(ids))
@@ -143,10 +143,10 @@ class Twin:
             assert event is not None
             return self.compared(json.loads(event["properties"]).get(asked.property, twin.ABSENT), asked)
         if asked.person == "identified":
-            return bool(self.persons[person]["user_ids"]) == asked.value
+            return (bool(self.persons[person]["user_ids"]) == asked.value) != (asked.op == "!=")
         if asked.person == "events":
             count = self.persons[person]["events"]
-            return {"=": count == asked.value, "<": count < asked.value, ">=": count >= asked.value}[asked.op]
+            return {"=": count == asked.value, "<": count < asked.value, ">=": count >= asked.value}[asked.op or "="]
         if asked.person is not None:
             return self.compared(self.persons[person][asked.person], asked)
         if asked.ids is not None:

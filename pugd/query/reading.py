@@ -222,16 +222,19 @@ class Reading:
         if asked.person not in ask.PERSON_FACTS:
             raise invalid(at, f"must be one of {', '.join(ask.PERSON_FACTS)}")
         if asked.person == "identified":
-            if asked.op not in (None, "=") or (asked.value is not msgspec.UNSET and not isinstance(asked.value, bool)):
+            if asked.op not in (None, ask.EQUAL, ask.UNEQUAL):
+                raise invalid(f"{path}.op", "must be = or !=")
+            if not isinstance(asked.value, bool) and (asked.op or asked.value is not msgspec.UNSET):
                 raise invalid(f"{path}.value", "must be true or false")
             node = Whose(sql("(SELECT person FROM $known WHERE identified)", known=self.known()))
-            return Not(node) if asked.value is False else node
+            return Not(node) if (asked.value is False) != (asked.op == ask.UNEQUAL) else node
         if asked.person == "events":
-            if asked.op not in _COMPARISONS or not isinstance(asked.value, int) or isinstance(asked.value, bool):
+            op = asked.op or ask.EQUAL
+            if op not in _COMPARISONS or not isinstance(asked.value, int) or isinstance(asked.value, bool):
                 raise invalid(f"{path}.value", "must be compared with a whole number, by =, !=, <, <=, > or >=")
             met = sql(
                 "toInt64(events) $op $said",
-                op=OPERATORS[asked.op],
+                op=OPERATORS[op],
                 said=bound("Int64", max(-(2**62), min(2**62, asked.value))),
             )
         else:

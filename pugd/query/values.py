@@ -153,7 +153,7 @@ def compared(value: Value, asked: ask.Condition, path: str, zone: ZoneInfo, now:
             raise invalid(f"{path}.value", "goes with no set or unset")
         return sql("$it NOT IN ('', 'null')", it=value.whole or value.json)
     if asked.value is msgspec.UNSET:
-        raise invalid(f"{path}.value", "is missing: what is it compared with?")
+        raise invalid(f"{path}.value", "is missing: say what to compare with")
     test = _test(op, asked.value, f"{path}.value", zone, now)
     if value.plain:
         if op == ask.EQUAL and isinstance(asked.value, str):
