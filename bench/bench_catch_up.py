@@ -184,7 +184,7 @@ async def take_drain(drain: Bounded, piece: Slice) -> float:
 async def catch_up(daemon: Daemon, directory: Path, given: argparse.Namespace, outage: int, client: Client) -> None:
     data = DataDirectory(daemon.data)
     store, peer = Store(directory=daemon.data), Store(directory=daemon.data)
-    peer._database = PEER
+    peer.database = PEER
     await store.prepare()
     await peer.prepare()
     drain = Bounded(data, store)

@@ -2,9 +2,10 @@
 Parquet. `python bench/bench_questions.py [--events 10000000] [--directory DIR]` (`pip install duckdb` first)
 
 Ten names of events over four months, 500 000 persons, 200 000 of them with two ids, made inside ClickHouse. Each
-question is asked in turns: of pugd, of pugd as if nobody were linked, of DuckDB; wall and processor time are the median
-of the turns, memory is the most that the process held meanwhile, all engines in it. Where DuckDB is asked the same, its
-numbers must be the same. `--directory` keeps the data for the next run.
+question is asked in turns: of pugd, of pugd that joins `person_of` (as it does until a dictionary is made), of pugd as
+if nobody were linked, of DuckDB; wall and processor time are the median of the turns, memory is the most that the
+process held meanwhile, all engines in it. Where DuckDB is asked the same, its numbers must be the same. `--directory`
+keeps the data for the next run.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pugd.answer import READ_SETTINGS
 from pugd.ask import Breakdown, Condition, Did, Selection
+from pugd.belonging import Belonging
 from pugd.journeys import ANY, BEST, FIRST_EVER, FIRST_IN_RANGE, RECURRING, Flow, Funnel, Retention, Sessions, Trend
 from pugd.query import flow, funnel, people, retention, sessions, trend
 from pugd.query.conditions import ALWAYS, Node, Row
+from pugd.query.person import Kept, Owners
 from pugd.query.reading import Reading
 from pugd.query.sql import Plan, bound, plan, sql
 from pugd.question import People
@@ -97,11 +100,17 @@ def named(*names: str) -> list[Node]:
     return [Row(sql("event = $name", name=bound("String", name)), frozenset([name])) for name in names]
 
 
-def reading(linked: bool) -> Reading:
-    """As of the newest link; or as if nobody were linked."""
+LINKED_PLACE = 2**63
+owners_of: dict[str, Owners] = {
+    "joined": Owners(1, bound("UInt64", LINKED_PLACE)),
+    "alone": Owners(1, bound("UInt64", 0)),
+}
+"""As of the newest link, joined by each question; as if nobody were linked; and `kept`: as the keeper has it."""
+
+
+def reading(owners: str) -> Reading:
     return Reading(
-        1,
-        bound("UInt64", 2**63 if linked else 0),
+        owners_of[owners],
         zone=ZoneInfo("UTC"),
         now=BEGAN + DAYS * DAY,
         actor=lambda distinct_id: 0,
@@ -112,46 +121,46 @@ def reading(linked: bool) -> Reading:
 Run = Callable[[Plan], Any]
 
 
-def search(linked: bool) -> Callable[[Run], Any]:
+def search(owners: str) -> Callable[[Run], Any]:
     """Whom it may find, then the page."""
     asked = People(project=1, search="12345")
 
     def both(run: Run) -> Any:
-        found = people.shape_matching(run(people.plan_matching(asked, None if linked else bound("UInt64", 0))))
-        return run(people.plan_page(asked, bound("UInt64", found.place), None, found.actors))
+        found = people.shape_matching(run(people.plan_matching(asked, owners_of[owners].place)))
+        return run(people.plan_page(asked, owners_of[owners], None, found.actors))
 
     return both
 
 
-def questions() -> dict[str, Callable[[bool], Plan | Callable[[Run], Any]]]:
-    """What is asked → the statement, with persons or as if nobody were linked; or whatever asks several."""
+def questions() -> dict[str, Callable[[str], Plan | Callable[[Run], Any]]]:
+    """What is asked → the statement, by which of `owners_of`; or whatever asks several."""
     until = BEGAN + 84 * DAY
 
-    def steps(**options: str) -> Callable[[bool], Plan]:
+    def steps(**options: str) -> Callable[[str], Plan]:
         asked = Funnel(project=1, since=BEGAN, until=BEGAN + 90 * DAY, steps=4, **options)
-        return lambda linked: funnel.plan_steps(asked, funnel.happening(asked, reading(linked), named(*STEPS)))
+        return lambda owners: funnel.plan_steps(asked, funnel.happening(asked, reading(owners), named(*STEPS)))
 
-    def weeks(back: str | None, births: str) -> Callable[[bool], Plan]:
+    def weeks(back: str | None, births: str) -> Callable[[str], Plan]:
         asked = Retention(project=1, since=BEGAN, until=until, births=births)
         (started, returned) = (*named("page_view"), *(named(back) if back else [ALWAYS]))
-        return lambda linked: retention.plan_cells(
-            asked, retention.happening(asked, reading(linked), started, returned)
+        return lambda owners: retention.plan_cells(
+            asked, retention.happening(asked, reading(owners), started, returned)
         )
 
-    def trend_of(where: Condition | None, told: Breakdown | None = None) -> Callable[[bool], Plan]:
+    def trend_of(where: Condition | None, told: Breakdown | None = None) -> Callable[[str], Plan]:
         asked = Trend(project=1, since=BEGAN, until=until, measure="people", interval="week")
 
-        def planned(linked: bool) -> Plan:
-            of = reading(linked)
+        def planned(owners: str) -> Plan:
+            of = reading(owners)
             met = of.selection(Selection(event="page_view", where=where), "of")
             by = None if told is None else of.told(told, "breakdown")
             return trend.plan_points(asked, trend.happening(asked, of, met, None, by), told=told is not None)
 
         return planned
 
-    def segment(condition: Condition) -> Callable[[bool], Plan]:
-        def planned(linked: bool) -> Plan:
-            of = reading(linked)
+    def segment(condition: Condition) -> Callable[[str], Plan]:
+        def planned(owners: str) -> Plan:
+            of = reading(owners)
             met = of.persons(of.condition(condition, "where"))
             return plan(sql("SELECT count() FROM $met", met=met))
 
@@ -181,15 +190,13 @@ def questions() -> dict[str, Callable[[bool], Plan | Callable[[Run], Any]]]:
         "trend by week, people by a trait": trend_of(None, Breakdown(trait="plan")),
         "trend by week, people with a property": trend_of(Condition(property="plan", value="pro")),
         "trend by week, people with a trait at the time": trend_of(Condition(trait="plan", value="pro", as_of="event")),
-        "people, the first page": lambda linked: people.plan_page(
-            People(project=1), None if linked else bound("UInt64", 0)
-        ),
+        "people, the first page": lambda owners: people.plan_page(People(project=1), owners_of[owners]),
         "people, a search": search,
-        "flow, 5 steps, 30 days": lambda linked: flow.plan_links(
-            asked_flow, flow.happening(asked_flow, reading(linked), *named("signup"))
+        "flow, 5 steps, 30 days": lambda owners: flow.plan_links(
+            asked_flow, flow.happening(asked_flow, reading(owners), *named("signup"))
         ),
-        "sessions, 30 days, by day and entry page": lambda linked: sessions.plan_cells(
-            asked_sessions, span, sessions.happening(asked_sessions, span, reading(linked))
+        "sessions, 30 days, by day and entry page": lambda owners: sessions.plan_cells(
+            asked_sessions, span, sessions.happening(asked_sessions, span, reading(owners))
         ),
     }
 
@@ -275,6 +282,12 @@ def main() -> None:
             ("persons", "select actor, argMax(person, version) as person from person_of group by actor"),
         ):
             (directory / f"{name}.parquet").write_bytes(client.raw_query(statement, fmt="Parquet"))
+        belonging = Belonging(store)
+        ((newest,),) = client.query("select max(version) from person_of").result_rows
+        trio.run(belonging.make, 1, newest)
+        base = belonging.base(1)
+        assert base is not None
+        owners_of["kept"] = Owners(1, bound("UInt64", LINKED_PLACE), Kept(base.name, held=base))
         peer = duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY})
         for name in ("events", "persons"):
             peer.execute(f"create view {name} as select * from read_parquet('{directory / name}.parquet')")
@@ -287,21 +300,25 @@ def main() -> None:
             return lambda: run(one) if isinstance(one, Plan) else one(run)
 
         for name, planned in questions().items():
-            linked, alone, other = asked(planned(True)), asked(planned(False)), peers.get(name)
-            turns: list[list[tuple[float, float, int]]] = [[], [], []]
+            other = peers.get(name)
+            ways = {way: asked(planned(way)) for way in ("kept", "joined", "alone")}
+            turns: dict[str, list[tuple[float, float, int]]] = {way: [] for way in (*ways, "peer")}
             for turn in range(options.turns + 1):
-                own = timed(linked, turns[0])
-                timed(alone, turns[1])
+                answers = {way: timed(ask, turns[way]) for way, ask in ways.items()}
+                assert sorted(map(repr, answers["kept"])) == sorted(map(repr, answers["joined"])), name
                 if other is not None:
-                    theirs = timed(lambda: peer.execute(other).fetchall(), turns[2])  # noqa: B023
-                    assert agree(name, own, theirs), f"{name}: DuckDB says otherwise"
+                    theirs = timed(lambda: peer.execute(other).fetchall(), turns["peer"])  # noqa: B023
+                    assert agree(name, answers["kept"], theirs), f"{name}: DuckDB says otherwise"
                 if turn == 0:
-                    turns = [[], [], []]  # what was read from disk first
-            print(f"{name}\n    pugd          {said(turns[0])}")
-            cost = statistics.median(cpu for _, cpu, _ in turns[0]) / statistics.median(cpu for _, cpu, _ in turns[1])
-            print(f"    nobody linked {said(turns[1])}: person_of costs {cost - 1:.0%}")
-            if turns[2]:
-                print(f"    DuckDB {duckdb.__version__:6} {said(turns[2])}")
+                    for those in turns.values():
+                        those.clear()  # what was read from disk first
+            cpus = {way: statistics.median(cpu for _, cpu, _ in turns[way]) for way in ways}
+            costs = {way: f"person_of costs {cpus[way] / cpus['alone'] - 1:.0%}" for way in ways}
+            print(f"{name}\n    pugd          {said(turns['kept'])}: {costs['kept']}")
+            print(f"    joined        {said(turns['joined'])}: {costs['joined']}")
+            print(f"    nobody linked {said(turns['alone'])}")
+            if other is not None:
+                print(f"    DuckDB {duckdb.__version__:6} {said(turns['peer'])}")
         trio.run(store.close)
 
 

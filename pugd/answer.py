@@ -21,6 +21,7 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
+from pugd.belonging import Belonging
 from pugd.errors import (
     ILLEGAL_ID,
     NOT_LINKED,
@@ -33,7 +34,7 @@ from pugd.errors import (
 from pugd.limits import Limits, refusing
 from pugd.model import person_text
 from pugd.query import links, people, schema, timeline, times
-from pugd.query.person import Located, located, locating
+from pugd.query.person import Located, Owners, located, locating, plan_changes, shape_changes
 from pugd.query.sql import Plan, Sql, bound
 from pugd.query.timeline import Row
 from pugd.question import (
@@ -187,16 +188,19 @@ class Answer:
         collector: Command,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         limits: Limits | None = None,
+        belonging: Belonging | None = None,
     ) -> None:
         """`wait_stored` returns once all that is flushed now is stored, or after a bounded time. `actor`: (project,
         distinct id) → actor, under the installation's key (`Graph.actor`). `collector` asks the collector, by
-        commands.py, or raises CollectorAwayError. `clock`: milliseconds since 1970. `limits`: of each question."""
+        commands.py, or raises CollectorAwayError. `clock`: milliseconds since 1970. `limits`: of each question.
+        `belonging`: keeps at hand whom actors belong to; None: each question brings that together."""
         self._store = store
         self._wait_stored = wait_stored
         self._collector = collector
         self.clock = clock
         self.actor = actor
         self.limits = limits or Limits()
+        self._belonging = belonging
         self._offered: frozenset[str] | None = None
         self._asked: frozenset[str] = frozenset()
         """Settings that this ClickHouse has, of those that it was asked about."""
@@ -268,23 +272,23 @@ class Answer:
         return AnswerStatistics(self._questions, self._failed, self._stale, self._seconds, self._waited_seconds)
 
     async def _people(self, question: People, asked_at: str, stored_until: str | None) -> PeopleAnswer:
-        return await self.page(question, asked_at, stored_until)
+        return await self.page(question, asked_at, stored_until, await self.owners(question.project))
 
     async def page(
         self,
         question: People,
         asked_at: str,
         stored_until: str | None,
+        owners: Owners,
         *,
-        place: Sql | None = None,
         only: Sql | None = None,
     ) -> PeopleAnswer:
-        """A page of persons: of all, or as of a `place` in the link log, `only` of a sub-select of persons."""
+        """A page of persons: of all, or `only` of a sub-select of persons."""
         actors = None
         if question.search:
-            matching = people.shape_matching(await self.run(people.plan_matching(question, place)))
-            actors, place = matching.actors, bound("UInt64", matching.place)
-        page = people.shape_page(question, await self.run(people.plan_page(question, place, only, actors)))
+            matching = people.shape_matching(await self.run(people.plan_matching(question, owners.place)))
+            actors = matching.actors
+        page = people.shape_page(question, await self.run(people.plan_page(question, owners, only, actors)))
         found = await self.run(locating(question.project, page.persons, page.place)) if page.persons else []
         members = located(page.persons, found)
         known = await self._known(question.project, members.values(), IDS_IN_LISTS_MAX, question.as_of)
@@ -529,6 +533,17 @@ class Answer:
         (accepted, activity), traits = await together(seen, partial(self.run, changes))
         persons, left_out = people.shape_persons(distinct, accepted, activity, traits, ids_max=ids_max)
         return _Known(persons, left_out, accepted, activity)
+
+    async def owners(self, project: int, *, kept: bool = True) -> Owners:
+        """As of now. `kept`: maybe as they are kept at hand, for as long as the answer of this is held.
+
+        raises   StoreUnavailableError, StoreError
+        """
+        base = self._belonging.base(project) if kept and self._belonging is not None else None
+        changes = shape_changes(await self.run(plan_changes(project, None if base is None else base.place)))
+        if kept and self._belonging is not None:
+            return self._belonging.owners(project, base, changes)
+        return Owners(project, bound("UInt64", changes.place))
 
     async def run(self, plan: Plan) -> Any:
         """A statement's rows. raises TooCostlyError, BadPatternError, StoreUnavailableError, StoreError"""

@@ -22,7 +22,7 @@ from pugd.model import Project, person_number, person_text
 from pugd.numbers import Numbers
 from pugd.query import meaning, order, times
 from pugd.query.conditions import ALWAYS
-from pugd.query.person import located, locating, newest
+from pugd.query.person import Owners, located, locating
 from pugd.query.reading import Reading
 from pugd.query.sql import Sql, bound, joined, plan, sql
 from pugd.query.tokens import Writer, opened
@@ -91,7 +91,7 @@ class Everyone:
                 project=project.id, search=asked.search, identified=asked.identified, sort=asked.sort,
                 limit=asked.limit, cursor=asked.cursor, as_of=as_of,
             )  # fmt: skip
-            found = await self._answer.page(question, asked_at, stored_until, place=reading.place, only=only)
+            found = await self._answer.page(question, asked_at, stored_until, reading.owners, only=only)
             return found if then is None else replace(found, then=then, then_at=at)
 
         return await self._answer.counted(answer, asked, stale)
@@ -220,7 +220,7 @@ class Everyone:
 
     async def _compiling(self, project: Project, asked: object) -> Reading:
         """What runs no statement, and so needs no place in the link log."""
-        return await self._reading(project, self._answer.clock(), bound("UInt64", 0), asked)
+        return await self._reading(project, self._answer.clock(), Owners(project.id, bound("UInt64", 0)), asked)
 
     async def reading(
         self,
@@ -230,15 +230,19 @@ class Everyone:
         *,
         include_bots: bool = False,
         include_cookieless: bool = False,
+        kept: bool = True,
     ) -> Reading:
-        """As of now: what one question reads by. raises ControlError where it names segments that cannot be read"""
+        """As of now: what one question reads by. `kept`: it is held until all is read.
+
+        raises   ControlError where it names segments that cannot be read
+        """
         await self._check_patterns(asked)
         zone = times.zone(project.time_zone)
         now = times.read(asked_at, zone)
         assert now is not None
-        ((place,),) = await self._answer.run(plan(sql("SELECT $place", place=newest(project.id))))
+        owners = await self._answer.owners(project.id, kept=kept)
         return await self._reading(
-            project, now, bound("UInt64", place), asked, include_bots=include_bots,
+            project, now, owners, asked, include_bots=include_bots,
             include_cookieless=include_cookieless,
         )  # fmt: skip
 
@@ -246,7 +250,7 @@ class Everyone:
         self,
         project: Project,
         now: int,
-        place: Sql,
+        owners: Owners,
         asked: object,
         *,
         include_bots: bool = False,
@@ -256,8 +260,7 @@ class Everyone:
         if isinstance(asked, ask.AskPeople | ask.ExportPeople | ask.ExportEvents) and asked.token is not None:
             names |= ask.segments_of(opened(asked.token)[0])
         return Reading(
-            project.id,
-            place,
+            owners,
             zone=times.zone(project.time_zone),
             now=now,
             actor=lambda distinct_id: self._answer.actor(project.id, distinct_id),

@@ -92,7 +92,9 @@ class Exports:
         keys = _keys(asked)
 
         async def statement(asked: ask.ExportPeople, asked_at: str, _: str | None) -> Sql:
-            reading = await self._everyone.reading(project, asked_at, asked, include_bots=asked.include_bots)
+            reading = await self._everyone.reading(
+                project, asked_at, asked, include_bots=asked.include_bots, kept=False
+            )
             chosen = ask.AskPeople(
                 **{name: getattr(asked, name) for name in ("from_", "to", "last", "where", "token", "of")}
             )
@@ -111,7 +113,9 @@ class Exports:
         _format(asked.format)
 
         async def statement(asked: ask.ExportEvents, asked_at: str, _: str | None) -> Sql:
-            reading = await self._everyone.reading(project, asked_at, asked, include_bots=asked.include_bots)
+            reading = await self._everyone.reading(
+                project, asked_at, asked, include_bots=asked.include_bots, kept=False
+            )
             since, until = meaning.range_of(asked, reading)
             everywhere = [] if asked.where is None else [reading.condition(asked.where, "where")]
             if asked.token is not None:

@@ -19,6 +19,7 @@ from hypercorn.trio import serve
 
 from pugd import commands
 from pugd.answer import Answer, Stored
+from pugd.belonging import Belonging
 from pugd.check import Check
 from pugd.check import Collector as AskedCollector
 from pugd.config import Config, address, reachable
@@ -76,9 +77,11 @@ class Keeper:
             directory, self._store, interval_ms=config.drain_interval_ms, rows_max=config.drain_rows_max
         )
         self._hasher = Graph(directory.key())
+        # A server may be shared, and may not let us define what it keeps in its memory.
+        self._belonging = Belonging(self._store) if self._store.embedded else None
         self._answer = Answer(
             self._store, wait_stored=self._wait_stored, actor=self._hasher.actor, collector=self._ask_collector,
-            limits=_limits(config),
+            limits=_limits(config), belonging=self._belonging,
         )  # fmt: skip
         self._shelf = Shelf(self._run)
         self._everyone = Everyone(self._answer, self._shelf.used)
@@ -107,6 +110,8 @@ class Keeper:
                 await nursery.start(commands.serve, self._directory.keeper_socket, known)
                 nursery.start_soon(self._look)
                 nursery.start_soon(self._reconcile)
+                if self._belonging is not None:
+                    nursery.start_soon(self._belonging.run)
                 await self._status.stopping.wait()
                 self._status.unready(STOPPING)
                 await self._drain_to_the_end()

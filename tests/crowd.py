@@ -16,9 +16,11 @@ from msgspec.structs import astuple
 from reference import timeline
 
 from pugd.ask import Condition
+from pugd.belonging import Belonging
 from pugd.everyone import Everyone
 from pugd.model import Project
 from pugd.query.conditions import Node, Row
+from pugd.query.person import Owners, plan_changes, shape_changes
 from pugd.query.reading import Reading, Told
 from pugd.query.sql import Plan, Sql, bound, plan, sql
 
@@ -46,8 +48,7 @@ PATH = Told(sql("path"))
 def reading(history: History, **more: Any) -> Reading:
     """Of the crowd's project, as of its newest link."""
     return Reading(
-        history.project,
-        NEWEST,
+        at_hand.get(history.project) or Owners(history.project, NEWEST),
         **{"zone": ZoneInfo("UTC"), "now": 2**46, "segments": {}, "actor": history.actor, **more},
     )
 
@@ -99,8 +100,27 @@ def events(history: History, marked: Sequence[Node], **more: Any) -> Sql:
     return reading(history).events(marked, only=False, **more)
 
 
+at_hand: dict[int, Owners] = {}
+"""Of a crowd's project: every third is asked about by what is kept of an earlier place, and what came since."""
+_belonging: Belonging | None = None
+
+
 async def stored(history: History) -> None:
-    await insert(await opened_store(), history)
+    global _belonging
+    store = await opened_store()
+    await insert(store, history)
+    project = history.project
+    if project % 3:
+        return
+    _belonging = _belonging or Belonging(store)
+    if project not in at_hand:
+        at_hand.clear()  # one crowd at a time
+        newest = shape_changes(await planned(plan_changes(project, None))).place
+        await _belonging.make(project, newest // 2)
+    base = _belonging.base(project)
+    assert base is not None
+    at_hand[project] = _belonging.owners(project, base, shape_changes(await planned(plan_changes(project, base.place))))
+    assert at_hand[project].kept is not None
 
 
 async def found(statement: Sql) -> list[tuple]:

@@ -48,7 +48,7 @@ async def table(data: bytes, format_: str) -> list[dict]:
     store = await opened_store()
     path = store._directory / "tmp" / "read.parquet"
     path.write_bytes(data)
-    client = store._connect(store._database)
+    client = store._connect(store.database)
     try:
         text = client.raw_query(
             "select * from file({path:String}, 'Parquet') settings date_time_output_format = 'iso',"

@@ -44,7 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "accept": VOCABULARY | {"datagrams", "dialects", "enrich", "identity", "journal", "recorder"},
     "drain": VOCABULARY | {"journal", "columns", "store"},
     "repair": VOCABULARY | {"commands", "drain", "store"},
-    "answer": VOCABULARY | {"query", "store", "control"},
+    "belonging": VOCABULARY | {"query"},
+    "answer": VOCABULARY | {"belonging", "query", "store", "control"},
     "stays": VOCABULARY | {"query"},
     "numbers": VOCABULARY | {"query"},
     "everyone": VOCABULARY | {"answer", "numbers", "query", "stays"},
@@ -58,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "collector": VOCABULARY | STAGES | {"process", "commands", "accept", "reception"},
     "keeper": VOCABULARY
     | STAGES
-    | {"process", "commands", "drain", "repair", "answer", "everyone", "exports", "check", "web"},
+    | {"process", "commands", "drain", "repair", "answer", "belonging", "everyone", "exports", "check", "web"},
     "supervisor": VOCABULARY | {"process", "control", "enrich"},
     "__main__": VOCABULARY
     | STAGES
@@ -66,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
 }
 WAIT = {
-    *("process", "supervisor", "collector", "keeper", "drain", "repair", "check", "answer", "commands"),
+    *("process", "supervisor", "collector", "keeper", "drain", "repair", "check", "answer", "belonging", "commands"),
     "__main__",
     *("edge.http", "edge.udp", "store.clickhouse", "control.postgres", "control.control", "web.turns"),
 }

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pugd import ask
 from pugd.query import people, traits
-from pugd.query.person import mapping, rows
+from pugd.query.person import rows
 from pugd.query.reading import Reading
 from pugd.query.sql import Sql, all_of, bound, joined, named, sql
 from pugd.query.values import FIELDS, of_json
@@ -77,7 +77,6 @@ def persons(
     cost    the project's events, traits and links are read once for times and once for ids; ids and traits of all
             are brought together by person, beside memory where they do not fit
     """
-    project, place = reading.project, reading.place
     conditions = []
     if only is not None:
         conditions.append(sql("known.person IN $only", only=only))
@@ -106,7 +105,7 @@ FROM (
         first=_time(sql("first_ms")),
         last=_time(sql("last_ms")),
         traits=_traits(keys, csv=csv),
-        everybody=people.everybody(project, place, search=search),
+        everybody=people.everybody(reading.owners, search=search),
         sights=_sights(reading),
         present=_present(reading, keys),
         conditions=all_of(conditions),
@@ -142,12 +141,12 @@ def _present(reading: Reading, keys: Sequence[str] | None) -> Sql:
     said = sql(
         """
 FROM (
-    SELECT said.*, if(known.person = 0, said.actor, known.person) AS owner
-    FROM (SELECT actor, key, operation, value, occurred_at, event_id $rows) AS said
-    LEFT JOIN $mapping AS known ON known.actor = said.actor
+    SELECT said.*, $owner AS owner
+    FROM (SELECT actor, key, operation, value, occurred_at, event_id $rows) AS said$known
 )""",
+        owner=reading.owners.of(sql("said")),
         rows=rows("traits", reading.project, conditions),
-        mapping=mapping(reading.project, reading.place),
+        known=reading.owners.known(sql("said")),
     )
     return sql(
         """(
@@ -234,17 +233,17 @@ FROM (
     SELECT person, arraySort(groupArrayIf((-most, first, id), id != '' AND told)) AS ordered,
         groupArrayArray(aliases) AS made, groupArrayIf(first, id != '' AND told AND all_by_hand) AS by_hand
     FROM (
-        SELECT if(known.person = 0, seen.actor, known.person) AS person, seen.id AS id,
+        SELECT $owner AS person, seen.id AS id,
             toInt8(max(seen.kind)) AS most, countIf(seen.beside = 0) > 0 AS told,
             countIf(seen.by_hand = 0) = 0 AS all_by_hand,
             if(countIf(seen.by_hand = 0) > 0, minIf(seen.first, seen.by_hand = 0), min(seen.first)) AS first,
             groupArrayArray(seen.aliases) AS aliases
-        FROM ($found) AS seen
-        LEFT JOIN $mapping AS known ON known.actor = seen.actor
+        FROM ($found) AS seen$known
         GROUP BY person, id
     )
     GROUP BY person
 ))""",
         found=joined(" UNION ALL ", found),
-        mapping=mapping(project, reading.place),
+        owner=reading.owners.of(sql("seen")),
+        known=reading.owners.known(sql("seen")),
     )

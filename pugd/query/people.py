@@ -21,7 +21,7 @@ import msgspec
 from pugd.model import person_text
 from pugd.query import cursor, order, times, traits
 from pugd.query.filters import contains, json_contains, moment, spelled
-from pugd.query.person import Located, among, mapping, newest, rows, touching
+from pugd.query.person import Located, Owners, among, mapping, newest, rows, touching
 from pugd.query.sql import Plan, Sql, all_of, bound, joined, plan, sql
 from pugd.question import LeftOut, People, Person, PersonId
 
@@ -132,11 +132,11 @@ def shape_matching(found: Sequence[Sequence[Any]]) -> Matching:
 
 
 def plan_page(
-    question: People, place: Sql | None = None, only: Sql | None = None, actors: Sequence[int] | None = None
+    question: People, owners: Owners | None = None, only: Sql | None = None, actors: Sequence[int] | None = None
 ) -> Plan:
     """Find the page. Reads the project's events once, by their narrow columns alone unless ids are searched.
 
-    `place`   of the link log; None: the newest
+    `owners`  as of a place of the link log; None: of the newest
     `only`    a sub-select of the persons that it is of; None: of everybody
     `actors`  all actors of whoever can be on it; None: of everybody
     """
@@ -159,10 +159,12 @@ def plan_page(
             key=bound("String", last.key) if sorting.trait else bound("Int64", last.key),
             person=bound("UInt64", last.person),
         )
-    people = everybody(project, sql("place"), search=question.search, as_of=question.as_of, actors=actors)
+    place = newest(project) if owners is None else owners.place
+    owners = owners or Owners(project, sql("place"))
+    people = everybody(owners, search=question.search, as_of=question.as_of, actors=actors)
     if sorting.trait:
         key = order.of_trait(sorting, sql("told.present"))
-        told = present(project, sql("place"), sorting.trait[0], question.as_of)
+        told = present(owners, sorting.trait[0], question.as_of)
         people = sql(
             "$people AS everybody LEFT JOIN $told AS told ON told.person = everybody.person", people=people, told=told
         )
@@ -171,13 +173,13 @@ def plan_page(
     return plan(
         sql(
             """
-WITH $newest AS place
+WITH $place AS place
 SELECT place, count(), groupArraySortedIf($limit)((key, person), $beyond),
     (SELECT (sum(bot), sum(cookieless AND NOT bot)) $all_events)
 FROM (
     SELECT person, $key AS key FROM $people WHERE $conditions
 )""",
-            newest=newest(project) if place is None else place,
+            place=place,
             limit=bound("UInt32", question.limit + 1),
             beyond=beyond,
             all_events=rows("events", project, uncounted=True),
@@ -189,8 +191,7 @@ FROM (
 
 
 def everybody(
-    project: int,
-    place: Sql,
+    owners: Owners,
     *,
     search: str = "",
     as_of: int | None = None,
@@ -200,6 +201,7 @@ def everybody(
     """A sub-select of (person, events, first_seen, last_seen, identified, matches): everybody there is, times in ms.
     `matches`: an id, or a trait `as_of` a time or now, has `search` in it. `actors`: of those persons alone who have
     these, which are all that they have."""
+    project = owners.project
     own = [] if actors is None else [among(sql("actor"), actors)]
     found = [
         _events(project, search, include_bots, own),
@@ -207,18 +209,18 @@ def everybody(
         _links(project, search, actors),
     ]
     if search:
-        found.append(_trait_matches(project, place, search, as_of, own))
+        found.append(_trait_matches(owners, search, as_of, own))
     return sql(
         """(
-    SELECT if(known.person = 0, seen.actor, known.person) AS person,
+    SELECT $owner AS person,
         sum(seen.count) AS events, min(seen.first) AS first_seen, max(seen.last) AS last_seen,
         max(seen.user) AS identified, max(seen.match) AS matches
-    FROM ($found) AS seen
-    LEFT JOIN $mapping AS known ON known.actor = seen.actor
+    FROM ($found) AS seen$known
     GROUP BY person
 )""",
+        owner=owners.of(sql("seen")),
         found=joined(" UNION ALL ", found),
-        mapping=mapping(project, place, own),
+        known=owners.known(sql("seen"), own),
     )
 
 
@@ -238,24 +240,24 @@ def _sort(question: People) -> str:
     return hashlib.blake2b(question.sort.encode(errors="replace"), digest_size=8).hexdigest()
 
 
-def present(project: int, place: Sql, key: str, as_of: int | None = None) -> Sql:
+def present(owners: Owners, key: str, as_of: int | None = None) -> Sql:
     """A sub-select of (person, present): a trait's JSON text now, or as of a time, of who has it."""
-    changes = changes_of(project, place, key, _until(as_of))
+    changes = changes_of(owners, key, _until(as_of))
     return sql("(SELECT person, present FROM $found)", found=traits.resolved(sql("owner"), changes))
 
 
-def changes_of(project: int, place: Sql, key: str, conditions: Iterable[Sql] = ()) -> Sql:
+def changes_of(owners: Owners, key: str, conditions: Iterable[Sql] = ()) -> Sql:
     """Rows of `traits` of one key, each with its person as `owner`. No name in it is one that a question gives to a
     column around it (`said`): ClickHouse would take that for meant."""
     return sql(
         """
 FROM (
-    SELECT changed.*, if(known.person = 0, changed.actor, known.person) AS owner
-    FROM (SELECT actor, key, operation, value, occurred_at, event_id $rows) AS changed
-    LEFT JOIN $mapping AS known ON known.actor = changed.actor
+    SELECT changed.*, $owner AS owner
+    FROM (SELECT actor, key, operation, value, occurred_at, event_id $rows) AS changed$known
 )""",
-        rows=rows("traits", project, [sql("key = $key", key=bound("String", key)), *conditions]),
-        mapping=mapping(project, place),
+        owner=owners.of(sql("changed")),
+        rows=rows("traits", owners.project, [sql("key = $key", key=bound("String", key)), *conditions]),
+        known=owners.known(sql("changed")),
     )
 
 
@@ -336,21 +338,21 @@ def _may_match(search: str) -> Sql:
     return sql("(operation = 'add' OR $match)", match=json_contains(spelled(sql("value")), search))
 
 
-def _trait_matches(project: int, place: Sql, search: str, as_of: int | None, own: list[Sql]) -> Sql:
+def _trait_matches(owners: Owners, search: str, as_of: int | None, own: list[Sql]) -> Sql:
     """Persons one of whose traits matches, as of a time or now, in the form of the sums above. Only those are resolved
     of whom some operation says what is searched for, or adds, which may make any number."""
     until = [*_until(as_of), *own]
-    person = sql("if(known.person = 0, said.actor, known.person)")
-    known = sql("LEFT JOIN $mapping AS known ON known.actor = said.actor", mapping=mapping(project, place, own))
+    project = owners.project
+    person, known = owners.of(sql("said")), owners.known(sql("said"), own)
     may = _may_match(search)
     candidates = sql(
-        "SELECT $person FROM (SELECT actor $rows) AS said $known",
+        "SELECT $person FROM (SELECT actor $rows) AS said$known",
         person=person,
         rows=rows("traits", project, [may, *until]),
         known=known,
     )
     said = sql(
-        "FROM (SELECT * $rows) AS said $known WHERE $person IN ($candidates)",
+        "FROM (SELECT * $rows) AS said$known WHERE $person IN ($candidates)",
         rows=rows("traits", project, until),
         known=known,
         person=person,

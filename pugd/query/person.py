@@ -9,18 +9,86 @@ table twice may see them in one read and not in the other. Hence a question firs
 all its reads of `person_of` stop there (`mapping`): rows are only ever added, in the order of their places, so what is
 at or before a place that was seen once is seen by every later read.
 
+That is `Owners`: either all of `person_of` as of the place, brought together and joined, or, where that of an earlier
+place is kept in ClickHouse's memory (belonging.py), a look-up there, with what came since beside it as values.
+
 One person is read in two steps: `located` finds all its actors, and everything after that reads by these actors alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from pugd.query.sql import Plan, Sql, all_of, bound, plan, sql
 
 _TABLES = {"events": sql("events"), "traits": sql("traits"), "links": sql("links"), "person_of": sql("person_of")}
+
+
+class Kept(msgspec.Struct, frozen=True, eq=False):
+    """Whom the actors belong to, of whom it is not their own, at hand as of an earlier place."""
+
+    name: str
+    """Of a dictionary: actor -> person."""
+    actors: tuple[int, ...] = ()
+    """Who was placed since,"""
+    persons: tuple[int, ...] = ()
+    """and where each is now: maybe as its own person again."""
+    held: object = None
+    """The dictionary is there while this is."""
+
+
+class Owners(msgspec.Struct, frozen=True, eq=False):
+    """Which person each actor of a project belongs to, as of one place of the link log."""
+
+    project: int
+    place: Sql
+    kept: Kept | None = None
+
+    def of(self, given: Sql) -> Sql:
+        """The person of `given.actor`, in a statement that has `known(given)` right behind `given`."""
+        if self.kept is None:
+            return sql("if(known.person = 0, $given.actor, known.person)", given=given)
+        person = sql(
+            "dictGetOrDefault($name, 'person', $given.actor, $given.actor)",
+            name=bound("String", self.kept.name),
+            given=given,
+        )
+        if not self.kept.actors:
+            return person
+        return sql(
+            "transform($given.actor, $actors, $persons, $person)",
+            given=given,
+            actors=bound("Array(UInt64)", list(self.kept.actors)),
+            persons=bound("Array(UInt64)", list(self.kept.persons)),
+            person=person,
+        )
+
+    def known(self, given: Sql, conditions: Iterable[Sql] = ()) -> Sql:
+        """` LEFT JOIN …`, or nothing where none is needed. `conditions`: on rows of `person_of`; others are not met."""
+        if self.kept is not None:
+            return sql("")
+        found = mapping(self.project, self.place, conditions)
+        return sql(" LEFT JOIN $found AS known ON known.actor = $given.actor", found=found, given=given)
+
+    def mapping(self) -> Sql:
+        """A sub-select of (actor, person): at least all actors that are not a person of their own."""
+        if self.kept is None:
+            return mapping(self.project, self.place)
+        name = bound("String", self.kept.name)
+        if not self.kept.actors:
+            return sql("(SELECT actor, person FROM dictionary($name))", name=name)
+        return sql(
+            """(
+SELECT actor, person FROM dictionary($name) WHERE actor NOT IN $actors
+UNION ALL SELECT each.1 AS actor, each.2 AS person FROM (SELECT arrayJoin(arrayZip($actors, $persons)) AS each)
+)""",
+            name=name,
+            actors=bound("Array(UInt64)", list(self.kept.actors)),
+            persons=bound("Array(UInt64)", list(self.kept.persons)),
+        )
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -72,6 +140,70 @@ def mapping(project: int, place: Sql, conditions: Iterable[Sql] = ()) -> Sql:
     return sql(
         "(SELECT actor, argMax(person, version) AS person $rows GROUP BY actor)",
         rows=rows("person_of", project, [sql("version <= $place", place=place), *conditions]),
+    )
+
+
+CHANGES_MAX = 5_000
+"""Actors whose persons are given with a question as values."""
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What came into `person_of` since an earlier place."""
+
+    place: int
+    """The newest."""
+    rows: int
+    """How many there are of the earlier place and before."""
+    actors: tuple[int, ...]
+    persons: tuple[int, ...]
+    """Of each of them now."""
+    whole: bool
+    """There are no more than these."""
+
+
+def plan_changes(project: int, since: int | None) -> Plan:
+    """`since`: a place in the link log; None: nothing is asked of what came.
+
+    cost  3 ms: of `person_of` only parts are read in which something is later
+    """
+    later = sql("version > $after", after=bound("UInt64", 2**64 - 1 if since is None else since))
+    return plan(
+        sql(
+            """
+WITH $newest AS place
+SELECT place, toUInt64((SELECT count() $all) - (SELECT count() $later)), (
+    SELECT groupArray((actor, person)) FROM (
+        SELECT actor, argMax(person, version) AS person $changed GROUP BY actor LIMIT $limit
+    )
+)""",
+            newest=newest(project),
+            all=rows("person_of", project),
+            later=rows("person_of", project, [later]),
+            changed=rows("person_of", project, [later, sql("version <= place")]),
+            limit=bound("UInt64", CHANGES_MAX + 1),
+        )
+    )
+
+
+def shape_changes(found: Sequence[Sequence[Any]]) -> Changes:
+    """The statement's one row."""
+    ((place, count, pairs),) = found
+    actors, persons = tuple(actor for actor, _ in pairs), tuple(person for _, person in pairs)
+    return Changes(place, count, actors, persons, len(pairs) <= CHANGES_MAX)
+
+
+def counting(project: int, place: int) -> Plan:
+    """How many rows there are of a place and before."""
+    condition = sql("version <= $place", place=bound("UInt64", place))
+    return plan(sql("SELECT count() $rows", rows=rows("person_of", project, [condition])))
+
+
+def keeping(database: str, project: int, place: int) -> str:
+    """What a dictionary keeps: (actor, person) of whoever is not a person of their own, as of a place. In a definition
+    no value can be bound: these are numbers of ours, and the name of our database."""
+    return (
+        f"SELECT actor, argMax(person, version) AS person FROM {database}.person_of"  # noqa: S608
+        f" WHERE project = {project:d} AND version <= {place:d} GROUP BY actor HAVING person != actor"
     )
 
 

@@ -35,7 +35,7 @@ from pugd.query.conditions import (
 )
 from pugd.query.conditions import Any as AnyOf
 from pugd.query.filters import moment
-from pugd.query.person import mapping, rows
+from pugd.query.person import Owners, rows
 from pugd.query.sequence import COUNTED, KEY
 from pugd.query.sql import Plan, Sql, all_of, bound, joined, named, plan, sql
 from pugd.query.values import (
@@ -73,8 +73,7 @@ class Reading:
 
     def __init__(
         self,
-        project: int,
-        place: Sql,
+        owners: Owners,
         *,
         zone: ZoneInfo,
         now: int,
@@ -84,10 +83,11 @@ class Reading:
         include_cookieless: bool = False,
         days_max: int = 36_600,
     ) -> None:
-        """`place` of the link log; `now` in ms; `actor` of a distinct id; `segments` by name; `days_max` of a range."""
+        """`owners`: of the project, as of one place of the link log; `now` in ms; `actor` of a distinct id; `segments`
+        by name; `days_max` of a range."""
         self.days_max = days_max
-        self.project = project
-        self.place = place
+        self.owners = owners
+        self.project = owners.project
         self.zone = zone
         self.now = now
         self.actor = actor
@@ -413,14 +413,14 @@ class Reading:
             inner.append(("at_ms", AT))
         resolved = sql(
             """
-SELECT if(known.person = 0, raw.actor, known.person) AS person, raw.key AS key$names
-FROM (SELECT actor, $key AS key$columns $rows) AS raw
-LEFT JOIN $mapping AS known ON known.actor = raw.actor""",
+SELECT $owner AS person, raw.key AS key$names
+FROM (SELECT actor, $key AS key$columns $rows) AS raw$known""",
+            owner=self.owners.of(sql("raw")),
             names=joined("", (sql(", raw.$name AS $name", name=named(name)) for name, _ in inner)),
             key=KEY,
             columns=joined("", (sql(", $column AS $name", column=column, name=named(name)) for name, column in inner)),
             rows=rows("events", self.project, found, bots=self.include_bots, cookieless=self.include_cookieless),
-            mapping=mapping(self.project, self.place),
+            known=self.owners.known(sql("raw")),
         )
         return sql(
             "(SELECT seen.person AS person, seen.key AS key$outer FROM ($resolved) AS seen $joins$later)",
@@ -516,14 +516,14 @@ LEFT JOIN (SELECT person, groupArray(actor) AS actors FROM $mapping GROUP BY per
     ON known.person = found.person
 ORDER BY actor LIMIT $limit""",
                 persons=persons,
-                mapping=mapping(self.project, self.place),
+                mapping=self.owners.mapping(),
                 limit=bound("UInt64", limit),
             )
         )
 
     def known(self) -> Sql:
         """A sub-select of (person, events, first_seen, last_seen, identified) of everybody there is."""
-        return people.everybody(self.project, self.place, include_bots=self.include_bots)
+        return people.everybody(self.owners, include_bots=self.include_bots)
 
     def left_out(self, since: int | None = None, until: int | None = None) -> Plan:
         """One row: events of bots and of cookieless visitors in a range, which no question counts."""
@@ -547,18 +547,18 @@ ORDER BY actor LIMIT $limit""",
         """The persons of a sub-select of `actor`."""
         return sql(
             """
-(SELECT DISTINCT if(known.person = 0, given.actor, known.person) AS person
-FROM $actors AS given LEFT JOIN $mapping AS known ON known.actor = given.actor)""",
+(SELECT DISTINCT $owner AS person FROM $actors AS given$known)""",
+            owner=self.owners.of(sql("given")),
             actors=actors,
-            mapping=mapping(self.project, self.place),
+            known=self.owners.known(sql("given")),
         )
 
     def _present(self, key: str) -> Sql:
         """A sub-select of (person, present): a trait's JSON text now, of who has it."""
-        return people.present(self.project, self.place, key)
+        return people.present(self.owners, key)
 
     def _history(self, key: str) -> Sql:
-        return traits.history(sql("owner"), people.changes_of(self.project, self.place, key))
+        return traits.history(sql("owner"), people.changes_of(self.owners, key))
 
     def _leaf(self, one: Row | Whose | Past) -> Sql:
         """A condition on a row of `events`."""
@@ -574,7 +574,7 @@ actor IN (
         ON known.person = found.person
 )""",
             persons=one.persons,
-            mapping=mapping(self.project, self.place),
+            mapping=self.owners.mapping(),
         )
 
 

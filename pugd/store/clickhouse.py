@@ -166,12 +166,12 @@ class Store:
         self._url = url
         self._timeout_seconds = timeout_seconds
         self._threads_max = threads_max or len(os.sched_getaffinity(0))
-        self._database = DATABASE
+        self.database = DATABASE
         if url is not None:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise StoreError("the ClickHouse URL must be http[s]://user:password@host:port/database")
-            self._database = unquote(parts.path.strip("/")) or DATABASE
+            self.database = unquote(parts.path.strip("/")) or DATABASE
         self._drain: Any = None
         self._idle: list[Any] = []
         self._readers = readers
@@ -327,14 +327,14 @@ class Store:
             if self._drain is None:
                 first = self._connect(None)
                 try:
-                    first.command(f"create database if not exists {quote_identifier(self._database)}")
+                    first.command(f"create database if not exists {quote_identifier(self.database)}")
                 except ClickHouseError as error:
                     first.close()
                     # A user confined to its own database may not create one, nor need to.
                     if getattr(error, "code", None) != 497:
                         raise
-                    first = self._connect(self._database)
-                first.database = self._database
+                    first = self._connect(self.database)
+                first.database = self.database
                 self._version = str(first.server_version)
                 self._drain = first
             _migrate(self._drain)
@@ -440,7 +440,7 @@ class Store:
         try:
             with _translated("stop a question"):
                 if self._stopper is None:
-                    self._stopper = self._connect(self._database)
+                    self._stopper = self._connect(self.database)
                 self._stopper.command(
                     "kill query where Settings['log_comment'] = {id:String} and user = currentUser() async", {"id": id_}
                 )
@@ -461,7 +461,7 @@ class Store:
             try:
                 with _translated("query"):
                     if client is None:
-                        client = self._connect(self._database)
+                        client = self._connect(self.database)
                     if read.stopped:
                         raise StoreUnavailableError("nobody waits for this any more")
                     answer = ask(client, read)
@@ -547,7 +547,7 @@ class Stream:
 
     def _open(self, sql: str, parameters: dict[str, Any], clause: str) -> None:
         store = self._store
-        self._client = store._idle.pop() if store._idle else store._connect(store._database)
+        self._client = store._idle.pop() if store._idle else store._connect(store.database)
         if store.embedded and self._form == "Parquet":
             self._written = store._directory / "tmp" / f"{self._read.id}.parquet"
             target = _literal(str(self._written))
