@@ -258,7 +258,7 @@ class Reading:
         assert name is not None
         if asked.op not in (None, ask.IN, ask.NOT_IN) or asked.value is not msgspec.UNSET:
             raise invalid(path, "a segment is asked for with op in or not_in, and no value")
-        if name in self._within:
+        if name and name in self._within:  # a rule that is only looked at has no name
             raise invalid(at, f"{' → '.join([*self._within, name])}: a segment cannot be part of itself")
         if name not in self._segments:
             raise invalid(at, f"there is no segment {name[:100]!r}; GET /v1/segments lists them")

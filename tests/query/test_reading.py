@@ -85,3 +85,5 @@ def test_a_segment_is_no_part_of_itself():
     ):
         with pytest.raises(QuestionError, match=words):
             reading(History(1), segments=segments).condition(ask.Condition(segment=name), "where")
+    with pytest.raises(QuestionError, match="no segment ''"):
+        reading(History(1), segments={}).rule("", ask.Condition(segment=""), "rule")
