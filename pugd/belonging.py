@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 ROWS_MIN: Final = 20_000
 """Rows of `person_of` that are joined as quickly."""
+ROWS_MAX: Final = 20_000_000
+"""Of all projects at once: a gigabyte. Questions of a project beyond that join."""
+IDLE_S: Final = 3600.0
+"""What nobody asked for goes, once another is made."""
 CHANGES_MANY: Final = 500
 """From so many on another dictionary is made."""
 PAUSE_MIN_S: Final = 1.0
@@ -73,6 +77,7 @@ class Belonging:
         self._bases: dict[int, Base] = {}
         self._wanted: dict[int, int] = {}
         """Project → the place that a dictionary is wanted of."""
+        self._asked_at: dict[int, float] = {}
         self._again_at: dict[int, float] = {}
         """Project → when another may be made."""
         self._want = trio.Event()
@@ -82,6 +87,7 @@ class Belonging:
 
     def base(self, project: int) -> Base | None:
         """What there is; to be held until what `owners` makes of it is."""
+        self._asked_at[project] = trio.current_time()
         return self._bases.get(project)
 
     def owners(self, project: int, base: Base | None, changes: Changes) -> Owners:
@@ -91,7 +97,9 @@ class Belonging:
             base = None  # rows of earlier places came or went: somebody repaired the table
             self._bases.pop(project, None)
         much = changes.rows >= ROWS_MIN if base is None else len(changes.actors) >= CHANGES_MANY
-        if much and trio.current_time() >= self._again_at.get(project, 0):
+        others = sum(one.rows for of, one in self._bases.items() if of != project)
+        fits = changes.rows + others <= ROWS_MAX
+        if much and fits and trio.current_time() >= self._again_at.get(project, 0):
             self._wanted[project] = changes.place
             self._want.set()
         if base is None or not changes.whole:
@@ -135,5 +143,8 @@ class Belonging:
         self._bases[project] = base
         log.debug("project %d: whom actors belong to is at hand as of place %d", project, place)
         del base
+        for idle in [of for of, at in self._asked_at.items() if at < trio.current_time() - IDLE_S]:
+            self._bases.pop(idle, None)
+            del self._asked_at[idle]
         while self._free:
             await self._store.command(f"DROP DICTIONARY IF EXISTS {self._free.pop()}")

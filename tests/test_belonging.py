@@ -168,7 +168,28 @@ async def test_where_none_can_be_made_questions_join(few, caplog):
     assert (await answer.people(People(project=history.project))).count == 4
 
 
-async def test_few_links_are_joined(request):
+async def test_beyond_what_memory_may_hold_questions_join(few, monkeypatch):
+    first, second, store = small(), small(), await opened_store()
+    for history in (first, second):
+        await insert(store, history)
+    kept = Belonging(store)
+    answer = answering(first, store, NOW, belonging=kept)
+    await kept.make(first.project, 10**6)
+    monkeypatch.setattr(belonging, "ROWS_MAX", 10)
+    assert (await answer.owners(second.project)).kept is None
+    assert not kept._wanted
+    # What nobody asks for makes room, once another is made.
+    monkeypatch.setattr(belonging, "ROWS_MAX", 100)
+    assert (await answer.owners(second.project)).kept is None
+    assert list(kept._wanted) == [second.project]
+    monkeypatch.setattr(belonging, "IDLE_S", -1.0)
+    assert (await answer.owners(first.project)).kept is not None
+    await kept.make(second.project, 10**6)
+    assert kept.base(first.project) is None
+    assert not await dictionaries(first.project)
+
+
+async def test_few_links_are_joined():
     history, store = small(), await opened_store()
     await insert(store, history)
     kept = Belonging(store)
