@@ -166,7 +166,8 @@ async def test_rows_refused_for_their_data_go_to_quarantine_and_the_rest_goes_on
     ]
     assert [row.position for row in kept] == refused
     assert [row.raw for row in kept] == [rows[n] for n in bad]
-    assert all(row.table == "events" and "JSON" in row.error for row in kept)
+    # Of what is not UTF-8, the engine's own words get lost under some Pythons.
+    assert all(row.table == "events" and ("JSON" in row.error or "UTF-8" in row.error) for row in kept)
     assert drain.statistics().quarantined == 4
     # A restart before `stored` moved neither sends them again nor counts them again.
     data.stored.unlink()

@@ -642,6 +642,10 @@ def _check(client: Any) -> None:
                 )
 
 
+_NOT_UTF_8 = 117
+"""INCORRECT_DATA: the number of what is refused for its bytes, where none is told."""
+
+
 class _translated:  # noqa: N801 — reads as a clause: with _translated("insert into events")
     """Errors of the client library and of the network, as ours."""
 
@@ -660,6 +664,9 @@ class _translated:  # noqa: N801 — reads as a clause: with _translated("insert
             message = error.__cause__.object.decode("utf-8", "replace")
             found = re.search(r"\bCode: (\d+)", message)
             code = int(found[1]) if found else None
+        elif type(error.__cause__).__name__ == "ChdbError" and not str(error.__cause__):
+            # Under some Pythons (3.11.2) it says nothing at all then, where it always says something else.
+            message, code = "refused, in words that are not UTF-8, as it quotes the data", _NOT_UTF_8
         network = _network(error)
         text = f"{self._operation}: {message[:1000]}" + (f" ({network})" if network not in message else "")
         if isinstance(error, ClickHouseError):

@@ -203,8 +203,8 @@ def test_a_browser_shows_the_list_and_a_timeline(visited: Daemon, cookie: str, t
     [
         ("/v1/people/p_0000000000000001", 404, None),
         ("/v1/people/nobody", 404, None),
-        ("/v1/people?distinct_id=nobody", 404, None),
-        ("/v1/timeline?distinct_id=nobody", 404, None),
+        ("/v1/people?distinct_id=nobody", 404, "distinct_id"),
+        ("/v1/timeline?distinct_id=nobody", 404, "distinct_id"),
         ("/v1/timeline", 400, "distinct_id"),
         ("/v1/timeline?distinct_id=user_123&limit=0", 400, "limit"),
         ("/v1/timeline?distinct_id=user_123&limit=1001", 400, "limit"),
