@@ -284,10 +284,14 @@ def main() -> None:
             (directory / f"{name}.parquet").write_bytes(client.raw_query(statement, fmt="Parquet"))
         belonging = Belonging(store)
         ((newest,),) = client.query("select max(version) from person_of").result_rows
-        trio.run(belonging.make, 1, newest)
-        base = belonging.base(1)
-        assert base is not None
-        owners_of["kept"] = Owners(1, bound("UInt64", LINKED_PLACE), Kept(base.name, held=base))
+
+        async def keep() -> None:
+            await belonging.make(1, newest)
+            base = belonging.base(1)
+            assert base is not None
+            owners_of["kept"] = Owners(1, bound("UInt64", LINKED_PLACE), Kept(base.name, held=base))
+
+        trio.run(keep)
         peer = duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY})
         for name in ("events", "persons"):
             peer.execute(f"create view {name} as select * from read_parquet('{directory / name}.parquet')")
