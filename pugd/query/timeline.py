@@ -280,8 +280,8 @@ def _traits(question: Timeline, actors: Sequence[int], last: _Key | None, met: S
         matches.append(sql("max($any)", any=any_of([*(contains(_TEXTS[text], search) for text in texts), value])))
     return sql(
         """
-SELECT 2, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), source.1, source.2, source.3,
-    event_id, user, anonymous, transport, platform, '', '', '', '', '', '', '', 0, '', '', '', operations,
+SELECT 2, toUnixTimestamp64Milli(occurred_at) AS at, toUnixTimestamp64Milli(received_at) AS received,
+    source.1 AS collector, source.2 AS epoch, source.3 AS position, event_id, user, anonymous, transport, platform, '', '', '', '', '', '', '', 0, '', '', '', operations,
     CAST([], 'Array(String)')
 FROM (
     SELECT event_id, occurred_at, received_at, min((toString(collector), epoch, position)) AS source,
@@ -314,8 +314,8 @@ def _links(question: Timeline, side: Sequence[Sql], last: _Key | None) -> Sql:
         conditions.append(any_of(contains(_TEXTS[text], search) for text in ("a_id", "b_id", "call")))
     return sql(
         """
-SELECT 3, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), toString(collector), epoch,
-    position, event_id, if(call IN ('identify', 'event'), b_id, ''),
+SELECT 3, toUnixTimestamp64Milli(occurred_at) AS at, toUnixTimestamp64Milli(received_at) AS received,
+    toString(collector) AS collector, epoch, position, event_id, if(call IN ('identify', 'event'), b_id, ''),
     if(call IN ('identify', 'event') AND (a_id != b_id OR refused != ''), a_id, ''),
     toString(transport), toString(platform), '', toString(call), '', '', '', '', '', `order`, a_id, b_id,
     toString(refused), CAST([], 'Array(Tuple(String, String, String))'), CAST([], 'Array(String)')
@@ -375,7 +375,8 @@ def _sessions(question: Timeline, actors: Sequence[int], last: _Key | None) -> S
     beside = [("pages", sql("page")), ("firsts", sql("first"))]
     return sql(
         """
-SELECT 4, begun, firsts[1].1, firsts[1].2, firsts[1].3, toUInt64(firsts[1].4 - 2), firsts[1].5, firsts[1].6,
+SELECT 4, begun AS at, firsts[1].1 AS received, firsts[1].2 AS collector, firsts[1].3 AS epoch,
+    toUInt64(firsts[1].4 - 2) AS position, firsts[1].5, firsts[1].6,
     firsts[1].7, firsts[1].8, firsts[1].9, firsts[1].10, toString(length(keys)), '', '', '', '', '', toUInt64(ended),
     arrayFirst(page -> page != '', pages), arrayLast(page -> page != '', pages), '',
     CAST([], 'Array(Tuple(String, String, String))'), CAST([], 'Array(String)')
