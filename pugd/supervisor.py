@@ -117,6 +117,7 @@ class Supervisor:
     async def run(self) -> int:
         """Until SIGTERM or SIGINT; returns the exit code."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop_when_asked, signals)
                 nursery.start_soon(self._watch)
@@ -284,6 +285,8 @@ def serve(config: Config) -> int:
             _greet(sockets, {**facts, "read_key_at": read_key_at})
 
         supervisor = Supervisor(_as_bound(config, sockets), held, sockets, greet)
+        # What comes while Trio sets itself up waits until there is who hears it: `_end` would break Trio off.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         return trio.run(supervisor.run)
     finally:
         held.close()
