@@ -281,7 +281,8 @@ def _traits(question: Timeline, actors: Sequence[int], last: _Key | None, met: S
     return sql(
         """
 SELECT 2, toUnixTimestamp64Milli(occurred_at) AS at, toUnixTimestamp64Milli(received_at) AS received,
-    source.1 AS collector, source.2 AS epoch, source.3 AS position, event_id, user, anonymous, transport, platform, '', '', '', '', '', '', '', 0, '', '', '', operations,
+    source.1 AS collector, source.2 AS epoch, source.3 AS position, event_id, user, anonymous, transport, platform,
+    '', '', '', '', '', '', '', 0, '', '', '', operations,
     CAST([], 'Array(String)')
 FROM (
     SELECT event_id, occurred_at, received_at, min((toString(collector), epoch, position)) AS source,
