@@ -295,12 +295,15 @@ def measure(given: argparse.Namespace, daemon: Daemon, directory: Path, peer: tu
     after = cpu(keeper)
     if profile is not None:
         profile.stop()
-    user, system = (after[i] - before[i] for i in (0, 1))
-    print(f" drain  {count:,.0f} rows in {took:.1f} s = {count / took / 1000:.0f} k/s on two cores; keeper", end=" ")
-    print(f"{user / count * 1e6:.2f} user + {system / count * 1e6:.2f} system µs a row")
-    each = apart["seconds"] / count * 1e6
-    print(f" drain  outside ClickHouse (read, check, build): {each:.2f} µs a row of", end=" ")
-    print(f"{apart['bytes'] / count:.0f} bytes; goal ≤ {DRAIN_GOAL_US}")
+    if count:  # else singles alone, which are stored as fast as they come
+        user, system = (after[i] - before[i] for i in (0, 1))
+        print(
+            f" drain  {count:,.0f} rows in {took:.1f} s = {count / took / 1000:.0f} k/s on two cores; keeper", end=" "
+        )
+        print(f"{user / count * 1e6:.2f} user + {system / count * 1e6:.2f} system µs a row")
+        each = apart["seconds"] / count * 1e6
+        print(f" drain  outside ClickHouse (read, check, build): {each:.2f} µs a row of", end=" ")
+        print(f"{apart['bytes'] / count:.0f} bytes; goal ≤ {DRAIN_GOAL_US}")
     print(f"loaded: collector {resident(collector) >> 20} MiB, keeper {resident(keeper) >> 20} MiB")
     assert daemon.stop() == 0, daemon.said()
     rows = stored(
