@@ -127,7 +127,7 @@ def search(owners: str) -> Callable[[Run], Any]:
 
     def both(run: Run) -> Any:
         found = people.shape_matching(run(people.plan_matching(asked, owners_of[owners].place)))
-        return run(people.plan_page(asked, owners_of[owners], None, found.actors))
+        return run(people.plan_page(asked, owners_of[owners], None, found))
 
     return both
 

@@ -286,8 +286,7 @@ class Answer:
         """A page of persons: of all, or `only` of a sub-select of persons."""
         actors = None
         if question.search:
-            matching = people.shape_matching(await self.run(people.plan_matching(question, owners.place)))
-            actors = matching.actors
+            actors = people.shape_matching(await self.run(people.plan_matching(question, owners.place)))
         page = people.shape_page(question, await self.run(people.plan_page(question, owners, only, actors)))
         found = await self.run(locating(question.project, page.persons, page.place)) if page.persons else []
         members = located(page.persons, found)
@@ -327,16 +326,18 @@ class Answer:
             known.set()
             return one
 
-        async def read(asked: Timeline, last: Any = None) -> tuple[list[Row], str | None]:
-            plan = timeline.plan_entries(asked, actors, await self._taken_out(placed), last=last, met=met)
-            found = list(await self.run(plan))
-            await known.wait()  # only now: both take their time
-            assert one is not None
-            if (joins := timeline.plan_joins(asked, actors, one.said.joins, last=last, met=met)) is not None:
-                found += await self.run(joins)
-            return timeline.shape_entries(asked, found)
-
         async def turn() -> tuple[list[Row], str | None, Sequence[Any]]:
+            taken_out = await self._taken_out(placed)
+
+            async def read(asked: Timeline, last: Any = None) -> tuple[list[Row], str | None]:
+                plan = timeline.plan_entries(asked, actors, taken_out, last=last, met=met)
+                found = list(await self.run(plan))
+                await known.wait()  # only now: both take their time
+                assert one is not None
+                if (joins := timeline.plan_joins(asked, actors, one.said.joins, last=last, met=met)) is not None:
+                    found += await self.run(joins)
+                return timeline.shape_entries(asked, found)
+
             if question.around is None and question.before is None and before is None:
                 page, following = await read(question)
             else:

@@ -21,7 +21,7 @@ import msgspec
 from pugd.model import person_text
 from pugd.query import cursor, order, times, traits
 from pugd.query.filters import contains, json_contains, moment, spelled
-from pugd.query.person import Located, Owners, among, mapping, newest, rows, touching
+from pugd.query.person import Located, Owners, among, mapping, rows, touching
 from pugd.query.sql import Plan, Sql, all_of, bound, joined, plan, sql
 from pugd.question import LeftOut, People, Person, PersonId
 
@@ -61,16 +61,7 @@ MATCHING_MAX = 10_000
 """Actors that are read one by one; where a search may find more, the page sums up everybody."""
 
 
-class Matching(msgspec.Struct, frozen=True):
-    """Whom a search may find."""
-
-    place: int
-    """Of the link log, at which the page is to be read too."""
-    actors: list[int] | None
-    """All actors of these persons; None: too many."""
-
-
-def plan_matching(question: People, place: Sql | None = None) -> Plan:
+def plan_matching(question: People, place: Sql) -> Plan:
     """All actors of all persons of whom some id, or something ever said of a trait, has the searched text in it. So a
     search that finds few reads the texts of everybody, but sums up those few alone.
 
@@ -80,7 +71,7 @@ def plan_matching(question: People, place: Sql | None = None) -> Plan:
     return plan(
         sql(
             """
-WITH $newest AS place,
+WITH $place AS place,
     (
         SELECT groupArray(actor) FROM (
             SELECT DISTINCT actor FROM (
@@ -92,7 +83,7 @@ WITH $newest AS place,
         )
     ) AS met,
     length(met) < $limit AS few
-SELECT place, few, groupArray(actor) FROM (
+SELECT few, groupArray(actor) FROM (
     SELECT DISTINCT arrayJoin([belonging.actor, found.person]) AS actor
     FROM $mapping AS belonging
     RIGHT JOIN (
@@ -102,7 +93,7 @@ SELECT place, few, groupArray(actor) FROM (
     ) AS found ON belonging.person = found.person
     WHERE actor != 0
 )""",
-            newest=newest(project) if place is None else place,
+            place=place,
             mapping=mapping(project, sql("place")),
             met_mapping=mapping(project, sql("place"), [sql("actor IN (SELECT arrayJoin(met))")]),
             events=rows("events", project, [contains(_OWN_ID, question.search)]),
@@ -125,18 +116,16 @@ SELECT place, few, groupArray(actor) FROM (
     )
 
 
-def shape_matching(found: Sequence[Sequence[Any]]) -> Matching:
-    """The statement's one row."""
-    ((place, few, actors),) = found
-    return Matching(place, actors if few and len(actors) <= MATCHING_MAX else None)
+def shape_matching(found: Sequence[Sequence[Any]]) -> list[int] | None:
+    """The statement's one row. None: they are too many."""
+    ((few, actors),) = found
+    return actors if few and len(actors) <= MATCHING_MAX else None
 
 
-def plan_page(
-    question: People, owners: Owners | None = None, only: Sql | None = None, actors: Sequence[int] | None = None
-) -> Plan:
+def plan_page(question: People, owners: Owners, only: Sql | None = None, actors: Sequence[int] | None = None) -> Plan:
     """Find the page. Reads the project's events once, by their narrow columns alone unless ids are searched.
 
-    `owners`  as of a place of the link log; None: of the newest
+    `owners`  as of a place of the link log
     `only`    a sub-select of the persons that it is of; None: of everybody
     `actors`  all actors of whoever can be on it; None: of everybody
     """
@@ -159,8 +148,6 @@ def plan_page(
             key=bound("String", last.key) if sorting.trait else bound("Int64", last.key),
             person=bound("UInt64", last.person),
         )
-    place = newest(project) if owners is None else owners.place
-    owners = owners or Owners(project, sql("place"))
     people = everybody(owners, search=question.search, as_of=question.as_of, actors=actors)
     if sorting.trait:
         key = order.of_trait(sorting, sql("told.present"))
@@ -179,7 +166,7 @@ SELECT place, count(), groupArraySortedIf($limit)((key, person), $beyond),
 FROM (
     SELECT person, $key AS key FROM $people WHERE $conditions
 )""",
-            place=place,
+            place=owners.place,
             limit=bound("UInt32", question.limit + 1),
             beyond=beyond,
             all_events=rows("events", project, uncounted=True),

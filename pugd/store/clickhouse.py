@@ -174,7 +174,6 @@ class Store:
             self.database = unquote(parts.path.strip("/")) or DATABASE
         self._drain: Any = None
         self._idle: list[Any] = []
-        self._readers = readers
         self._insert_limit = trio.CapacityLimiter(1)
         self._read_limit = trio.CapacityLimiter(readers)
         self._stop_limit = trio.CapacityLimiter(1)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 import pugd.query
 from pugd.query import people, timeline
+from pugd.query.person import Owners
 from pugd.query.sql import Bound, all_of, any_of, bound, joined, plan, sql
 from pugd.question import People, Timeline
 
+OWNERS = Owners(1, bound("UInt64", 7))
 SOURCES = sorted(Path(pugd.query.__file__).parent.glob("*.py"))
 
 
@@ -45,9 +47,9 @@ def test_a_piece_forgotten_is_our_own_fault():
 def test_the_text_of_a_statement_does_not_depend_on_what_is_asked(search, event, actor):
     def texts(search: str, event: str, actor: int) -> list[str]:
         return [
-            people.plan_page(People(project=1, search=search)).sql,
-            people.plan_page(People(project=1, search=search), actors=[actor]).sql,
-            people.plan_matching(People(project=1, search=search)).sql,
+            people.plan_page(People(project=1, search=search), OWNERS).sql,
+            people.plan_page(People(project=1, search=search), OWNERS, actors=[actor]).sql,
+            people.plan_matching(People(project=1, search=search), OWNERS.place).sql,
             timeline.plan_entries(Timeline(project=1, actor=actor, search=search, event=event), [actor]).sql,
             timeline.plan_joins(Timeline(project=1, actor=actor, search=search), [actor], [(actor >> 2, event)]).sql,
             people.plan_activity(

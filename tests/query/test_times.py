@@ -13,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pugd.query import people, timeline, times
+from pugd.query.person import Owners
+from pugd.query.sql import bound
 from pugd.question import People, QuestionError, Timeline
 
+OWNERS = Owners(1, bound("UInt64", 7))
 UTC_ZONE = ZoneInfo("UTC")
 
 
@@ -68,7 +71,7 @@ FORGED = [
 @pytest.mark.parametrize("text", FORGED)
 def test_cursors_that_are_not_ours_are_refused(text):
     with pytest.raises(QuestionError) as caught:
-        people.plan_page(People(project=1, cursor=text))
+        people.plan_page(People(project=1, cursor=text), OWNERS)
     assert caught.value.field == "cursor"
     with pytest.raises(QuestionError):
         timeline.plan_entries(Timeline(project=1, actor=1, cursor=text), [1])
@@ -77,7 +80,7 @@ def test_cursors_that_are_not_ours_are_refused(text):
 @given(st.binary(max_size=80))
 def test_noise_for_a_cursor(data):
     with pytest.raises(QuestionError):
-        people.plan_page(People(project=1, cursor=base64.urlsafe_b64encode(data).decode()))
+        people.plan_page(People(project=1, cursor=base64.urlsafe_b64encode(data).decode()), OWNERS)
 
 
 def hours(begins: list[int]) -> list[float]:
