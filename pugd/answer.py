@@ -21,7 +21,7 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
-from pugd.belonging import Belonging
+from pugd.belonging import Belonging, Rows
 from pugd.errors import (
     ILLEGAL_ID,
     NOT_LINKED,
@@ -85,11 +85,6 @@ class Stored(msgspec.Struct, frozen=True):
     """Milliseconds since 1970: everything received before is in it."""
     complete: bool
     """It holds everything that was flushed when this was asked."""
-
-
-class Rows(Protocol):
-    @property
-    def rows(self) -> Sequence[Sequence[Any]]: ...
 
 
 class Reader(Protocol):

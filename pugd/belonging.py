@@ -83,6 +83,7 @@ class Belonging:
         self._want = trio.Event()
         self._free: list[str] = []
         """Dictionaries that nobody holds any more."""
+        self._made = 0
         self._opened = False
 
     def base(self, project: int) -> Base | None:
@@ -128,13 +129,15 @@ class Belonging:
         if not self._opened:
             await self._store.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Memory")
             self._opened = True
-        name = f"{DATABASE}.person_of_{project}_{place}"
+        # Numbered, since the one before may be of the same place, and goes by its name.
+        self._made += 1
+        name = f"{DATABASE}.person_of_{project}_{place}_{self._made}"
         # Values cannot be bound in a definition; these are numbers of ours.
         found = keeping(self._store.database, project, place)
         count = counting(project, place)
         ((rows,),) = (await self._store.query(count.sql, count.parameters)).rows  # first: what comes later, it lacks
         await self._store.command(
-            f"CREATE DICTIONARY IF NOT EXISTS {name} (actor UInt64, person UInt64) PRIMARY KEY actor"
+            f"CREATE DICTIONARY {name} (actor UInt64, person UInt64) PRIMARY KEY actor"
             f" SOURCE(CLICKHOUSE(QUERY '{found}')) LAYOUT(HASHED_ARRAY()) LIFETIME(0)"
         )
         base = Base(name, place, rows)

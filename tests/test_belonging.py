@@ -216,4 +216,7 @@ async def test_a_repair_of_earlier_places_is_seen(few):
         owners = await answer.owners(history.project)
         assert owners.kept is None
         await kept.make(history.project, place)
-        assert (await answer.owners(history.project)).kept is not None
+        again = await answer.owners(history.project)
+        assert again.kept is not None
+        mapped = dict(await planned(plan(sql("SELECT actor, person FROM $mapping", mapping=again.mapping()))))
+        assert mapped.get(phone) == (user if statement.startswith("insert") else None)
