@@ -40,6 +40,7 @@ from pugd.data import DataDirectory  # noqa: E402
 from pugd.drain import SPAN_BYTES_MAX, STEPS, Drain  # noqa: E402
 from pugd.journal.reader import Reader  # noqa: E402
 from pugd.store.clickhouse import INSERT_SETTINGS, Store  # noqa: E402
+from pugd.tables import EVENTS, EVENTS_BY_ACTOR  # noqa: E402
 
 GOAL = 0.8
 BATCH = 100
@@ -136,9 +137,11 @@ class Slice:
         while self.rows < rows and (span := reader.read(self.end, until, SPAN_BYTES_MAX)) is not None:
             built = build([span], STEPS, collector=origin.name, epoch=origin.epoch)  # type: ignore[attr-defined]
             for block in built.blocks:
-                path = directory / f"{len(self.files)}.native"
-                path.write_bytes(block.data)
-                self.files.append((block.table.name, block.columns, path))
+                same = [block.narrowed(EVENTS_BY_ACTOR)] if block.table.name == EVENTS.name else []
+                for each in (block, *same):
+                    path = directory / f"{len(self.files)}.native"
+                    path.write_bytes(each.data)
+                    self.files.append((each.table.name, each.columns, path))
                 self.rows += block.rows
             self.end = span.end
 

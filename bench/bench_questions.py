@@ -37,6 +37,7 @@ from pugd.query.reading import Reading
 from pugd.query.sql import Plan, bound, plan, sql
 from pugd.question import People
 from pugd.store.clickhouse import Store
+from pugd.tables import EVENTS_BY_ACTOR
 
 DAY = 86_400_000
 BEGAN = 1_767_571_200_000  # Monday, 5 January 2026
@@ -58,13 +59,17 @@ def fill(client: Any, events: int) -> None:
         client.command(
             """
 insert into events (project, actor, occurred_at, received_at, call, event, event_id, anonymous_id, platform, bot,
-    properties, properties_text, path, collector, epoch, position)
+    properties, properties_text, context, url, path, title, collector, epoch, position)
 select 1, sipHash64(id),
     fromUnixTimestamp64Milli({began:Int64} + toInt64(sipHash64(number, 't') % {span:UInt64}), 'UTC') as at, at + 100,
     'track', {names:Array(String)}[1 + toUInt8(10 * pow((sipHash64(number, 'e') % 1000) / 1000, 1.5))],
     'e' || toString(number), 'anon-' || toString(id), 'web', number % 50 = 0,
-    cast('{"plan":"' || ['free', 'pro', 'team'][1 + number % 3] || '"}' as JSON(max_dynamic_paths=256)), '',
-    '/p/' || toString(number % 50), 'c', 7, number * 500
+    cast('{"plan":"' || ['free', 'pro', 'team'][1 + number % 3] || '"}' as JSON(max_dynamic_paths=256)),
+    '{"plan":"' || ['free', 'pro', 'team'][1 + number % 3] || '"}',
+    '{"locale":"en-US","screen":{"width":' || toString(1000 + id % 900) || ',"height":900},"page":{"path":"/p/'
+        || toString(number % 50) || '"},"library":{"name":"analytics.js","version":"4.1.0"}}',
+    'https://shop.example/p/' || toString(number % 50), '/p/' || toString(number % 50),
+    'Page ' || toString(number % 50), 'c', 7, number * 500
 from (
     select number,
         toUInt64({actors:UInt64} * pow((sipHash64(number, 'a') % 1000000) / 1000000, 1.3)) as id
@@ -76,6 +81,13 @@ from (
             },
             settings={"max_partitions_per_insert_block": 100},
         )  # fmt: skip
+        names = ", ".join(column.name for column in EVENTS_BY_ACTOR.columns)
+        bounds = {"from": part * (events // slices) * 500, "until": (part + 1) * (events // slices) * 500}
+        client.command(
+            f"insert into events_by_actor ({names}) select {names} from events"
+            " where position >= {from:UInt64} and position < {until:UInt64} and epoch = 7",
+            bounds,
+        )
         print(f"\r{(part + 1) * (events // slices):,} events", end="", flush=True)
     client.command(
         "insert into traits (project, actor, occurred_at, received_at, event_id, distinct_id, key, operation, value,"

@@ -167,7 +167,7 @@ position = int(sys.argv[2])
 begin, rows, size = time.process_time(), 0, 0
 while (span := reader.read(position, flushed, 32 << 20)) is not None:
     for block in build([span], collector=said["name"], epoch=said["epoch"]).blocks:
-        rows, size = rows + block.rows, size + block.bytes
+        rows, size = rows + block.rows, size + block.length
     position = span.end
 print(json.dumps({"rows": rows, "bytes": size, "seconds": time.process_time() - begin}))
 """

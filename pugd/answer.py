@@ -13,7 +13,7 @@ places in the link log, which is read here.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -33,10 +33,22 @@ from pugd.errors import (
 )
 from pugd.limits import Limits, refusing
 from pugd.model import person_text
-from pugd.query import links, people, schema, timeline, times
-from pugd.query.person import Located, Owners, located, locating, plan_changes, shape_changes
+from pugd.query import links, people, schema, timeline, times, whole
+from pugd.query.person import (
+    Located,
+    Owners,
+    located,
+    locating,
+    plan_belonged,
+    plan_changes,
+    plan_newest,
+    plan_places,
+    shape_changes,
+    shape_places,
+)
 from pugd.query.sql import Plan, Sql, bound
 from pugd.query.timeline import Row
+from pugd.query.whole import Whole
 from pugd.question import (
     IDS_IN_LISTS_MAX,
     Explain,
@@ -119,8 +131,8 @@ class _Placed(msgspec.Struct, frozen=True):
     project: int
     actor: int
     members: Located
-    found: Sequence[tuple[int, int, Sequence[int]]]
-    """What `locating` said of its actors, and of those that once were."""
+    found: Sequence[tuple[int, int, Collection[int]]]
+    """Of its actors, and of those that once were: its person, and all that it ever belonged to."""
     looked: set[int]
     """The persons whose actors those are."""
 
@@ -131,6 +143,15 @@ class _Found(msgspec.Struct, frozen=True):
     person: Person
     left_out: LeftOut
     said: links.Said
+
+
+class _Page(msgspec.Struct, frozen=True):
+    """Of a timeline."""
+
+    rows: list[Row]
+    following: str | None
+    history: Sequence[Any]
+    """As timeline.plan_history says."""
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -184,11 +205,13 @@ class Answer:
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         limits: Limits | None = None,
         belonging: Belonging | None = None,
+        rows_max: int = whole.ROWS_MAX,
     ) -> None:
         """`wait_stored` returns once all that is flushed now is stored, or after a bounded time. `actor`: (project,
         distinct id) → actor, under the installation's key (`Graph.actor`). `collector` asks the collector, by
         commands.py, or raises CollectorAwayError. `clock`: milliseconds since 1970. `limits`: of each question.
-        `belonging`: keeps at hand whom actors belong to; None: each question brings that together."""
+        `belonging`: keeps at hand whom actors belong to; None: each question brings that together.
+        `rows_max`: of each table, up to which a person is read whole (query/whole.py)."""
         self._store = store
         self._wait_stored = wait_stored
         self._collector = collector
@@ -196,6 +219,7 @@ class Answer:
         self.actor = actor
         self.limits = limits or Limits()
         self._belonging = belonging
+        self._rows_max = rows_max
         self._offered: frozenset[str] | None = None
         self._asked: frozenset[str] = frozenset()
         """Settings that this ClickHouse has, of those that it was asked about."""
@@ -294,12 +318,17 @@ class Answer:
 
     async def _person(self, question: OnePerson, asked_at: str, stored_until: str | None) -> PersonAnswer:
         placed = await self._placed(question.project, question.actor)
-        one, refused = await together(
-            partial(self._one, placed, question.as_of),
-            partial(self.run, links.plan_refused(question.project, placed.members.actors)),
-        )
-        count = sum(links.shape_refused(refused).values())
-        return PersonAnswer(one.person, count, asked_at, _as_of(question.as_of), stored_until)
+        if (one := await self._whole(placed)) is not None:
+            found, refused = self._of_whole(placed, one, question.as_of), dict(whole.refused(one))
+        else:
+            found, rows = await together(
+                partial(self._summed_up, placed, question.as_of),
+                partial(self.run, links.plan_refused(question.project, placed.members.actors)),
+            )
+            refused = links.shape_refused(rows)
+        return PersonAnswer(
+            found.person, sum(refused.values()), asked_at, _as_of(question.as_of), stored_until
+        )  # fmt: skip
 
     async def _timeline(
         self,
@@ -311,20 +340,53 @@ class Answer:
         before: Sql | None = None,
     ) -> TimelineAnswer:
         placed = await self._placed(question.project, question.actor)
+        plain = met is None and before is None and not question.search
+        if plain and (one := await self._whole(placed, texts=True)) is not None:
+            person, page = await self._page_of_whole(question, placed, one)
+        else:
+            person, page = await self._page_of_statements(question, placed, met, before, known_long=plain)
+        entries = timeline.shape(page.rows, page.history, person.said.first)
+        return TimelineAnswer(
+            person.person, entries, page.following, asked_at, person.left_out, _as_of(question.as_of), stored_until
+        )
+
+    async def _page_of_whole(self, question: Timeline, placed: _Placed, one: Whole) -> tuple[_Found, _Page]:
+        person = self._of_whole(placed, one, question.as_of)
+        taken_out = await self._taken_out(placed)
+
+        async def read(asked: Timeline, last: timeline.Key | None = None) -> tuple[list[Row], str | None]:
+            found: list[Sequence[Any]] = [*whole.entries(asked, one, person.said.joins, timeline.after(asked, last))]
+            if (out := timeline.plan_taken_out(asked, taken_out, last)) is not None:
+                found += await self.run(out)
+            return timeline.shape_entries(asked, found)
+
+        if question.around is None and question.before is None:
+            page, following = await read(question)
+        else:
+            entry = whole.one(question, one, question.around)
+            if entry is None:
+                raise _no_such_entry(question)
+            page, following = await self._around(question, entry, read)
+        return person, _Page(page, following, whole.history(one, page))
+
+    async def _page_of_statements(
+        self, question: Timeline, placed: _Placed, met: Sql | None, before: Sql | None, *, known_long: bool
+    ) -> tuple[_Found, _Page]:
+        """`known_long`: there are too many rows to read them whole."""
         actors = placed.members.actors
         one: _Found | None = None
         known = trio.Event()
 
         async def know() -> _Found:
             nonlocal one
-            one = await self._one(placed, question.as_of)
+            one = await (self._summed_up if known_long else self._one)(placed, question.as_of)
             known.set()
             return one
 
-        async def turn() -> tuple[list[Row], str | None, Sequence[Any]]:
+        async def turn() -> _Page:
             taken_out = await self._taken_out(placed)
 
-            async def read(asked: Timeline, last: Any = None) -> tuple[list[Row], str | None]:
+            async def read(asked: Timeline, last: timeline.Key | None = None) -> tuple[list[Row], str | None]:
                 plan = timeline.plan_entries(asked, actors, taken_out, last=last, met=met)
                 found = list(await self.run(plan))
                 await known.wait()  # only now: both take their time
@@ -339,17 +401,12 @@ class Answer:
                 found = await self.run(timeline.plan_one(question, actors, question.around, before))
                 if not found:
                     await known.wait()  # nobody there, if so, comes first
-                    field = "around" if question.around is not None else "before"
-                    raise QuestionError("not_found", f"{field}: the person has no such entry.", field)
+                    raise _no_such_entry(question)
                 page, following = await self._around(question, Row(*found[0]), read)
             history = timeline.plan_history(question.project, actors, page)
-            return page, following, [] if history is None else await self.run(history)
+            return _Page(page, following, [] if history is None else await self.run(history))
 
-        person, (page, following, history) = await together(know, turn)
-        entries = timeline.shape(page, history, person.said.first)
-        return TimelineAnswer(
-            person.person, entries, following, asked_at, person.left_out, _as_of(question.as_of), stored_until
-        )
+        return await together(know, turn)
 
     async def _around(
         self, question: Timeline, entry: Row, read: Callable[[Timeline, Any], Awaitable[Any]]
@@ -373,7 +430,7 @@ class Answer:
         own = set(actors)
         others = {actor for actor, _, _ in one.found}
         if more := {person for actor, _, ever in one.found if actor in own for person in ever} - one.looked:
-            others.update(actor for (actor,) in await self.run(links.plan_sharing(project, more)))
+            others.update(actor for (actor,) in await self.run(plan_belonged(project, more)))
         others -= own
         if not others:
             return []
@@ -496,21 +553,49 @@ class Answer:
     # -- persons -------------------------------------------------------------------------------------------------------
 
     async def _placed(self, project: int, actor: int) -> _Placed:
-        found = await self.run(locating(project, [actor]))
-        one = located([actor], found)[actor]
-        return _Placed(project, actor, one, found, {actor, one.person})
+        # The place first: whatever stands there or before is seen by the reads that follow.
+        ((place,),), own = await together(
+            partial(self.run, plan_newest(project)), partial(self.run, plan_places(project, [actor]))
+        )
+        persons = {actor, *(person for _, person, _ in own)}
+        while True:
+            belonged = {other for (other,) in await self.run(plan_belonged(project, persons))}
+            found = shape_places(await self.run(plan_places(project, belonged | {actor})), place)
+            one = located([actor], found)[actor]
+            if one.person in persons:
+                return _Placed(project, actor, one, found, persons)
+            persons.add(one.person)  # it was placed there since `own` was read
+
+    async def _whole(self, placed: _Placed, *, texts: bool = False) -> Whole | None:
+        """All that there is of a person; None where that is too much."""
+        project, actors, most = placed.project, placed.members.actors, self._rows_max
+        events, (operations, entries) = await together(
+            partial(self.run, whole.plan_events(project, actors, most, texts=texts)),
+            partial(
+                together,
+                partial(self.run, whole.plan_operations(project, actors, most)),
+                partial(self.run, whole.plan_links(project, actors, most)),
+            ),
+        )
+        return whole.shape(actors, events, operations, entries, most)
+
+    def _of_whole(self, placed: _Placed, one: Whole, as_of: int | None = None) -> _Found:
+        """raises UnknownPersonError"""
+        accepted = whole.accepted(one)
+        activity = whole.activity(one, accepted)
+        values = whole.values(one, placed.members.person, as_of)
+        persons, left_out = people.shape_persons([placed.members], accepted, activity, values)
+        return _found(placed, _Known(persons, left_out, accepted, activity))
 
     async def _one(self, placed: _Placed, as_of: int | None = None) -> _Found:
         """raises UnknownPersonError, StoreUnavailableError, StoreError"""
-        one = placed.members
-        known = await self._known(placed.project, [one], None, as_of)
-        if one.person not in known.persons:
-            raise UnknownPersonError(
-                "not_found",
-                f"Nobody was seen as {person_text(placed.actor)} yet. Look for people with GET /v1/people?search=…",
-            )
-        said = links.said(one.actors, known.links, known.activity)
-        return _Found(known.persons[one.person], known.left_out, said)
+        if (one := await self._whole(placed)) is not None:
+            return self._of_whole(placed, one, as_of)
+        return await self._summed_up(placed, as_of)
+
+    async def _summed_up(self, placed: _Placed, as_of: int | None = None) -> _Found:
+        """As `_one`, of whom there is too much to read."""
+        return _found(placed, await self._known(placed.project, [placed.members], None, as_of))
 
     async def _known(
         self, project: int, members: Iterable[Located], ids_max: int | None, as_of: int | None = None
@@ -584,6 +669,22 @@ class Answer:
             raise
         finally:
             self._seconds += time.monotonic() - begun
+
+
+def _found(placed: _Placed, known: _Known) -> _Found:
+    """raises UnknownPersonError"""
+    one = placed.members
+    if one.person not in known.persons:
+        raise UnknownPersonError(
+            "not_found",
+            f"Nobody was seen as {person_text(placed.actor)} yet. Look for people with GET /v1/people?search=…",
+        )
+    return _Found(known.persons[one.person], known.left_out, links.said(one.actors, known.links, known.activity))
+
+
+def _no_such_entry(question: Timeline) -> QuestionError:
+    field = "around" if question.around is not None else "before"
+    return QuestionError("not_found", f"{field}: the person has no such entry.", field)
 
 
 def _as_of(ms: int | None) -> str | None:

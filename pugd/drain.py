@@ -2,8 +2,9 @@
 
 One span of whole records at a time, from `stored` to `flushed`; when its rows are in ClickHouse `stored` moves to its
 end (file, fsync, rename, fsync), so what ClickHouse may hold beyond `stored` is at most one span. Tables in an order in
-which a read never finds less identity than events: person_of, links, traits, events. Whatever is there is the next
-span, up to SPAN_BYTES_MAX; little waits `interval_ms` for company, unless a question asks (`wait_stored`).
+which a read never finds less identity than events: person_of, links, traits, events, and events by actor. Whatever is
+there is the next span, up to SPAN_BYTES_MAX; little waits `interval_ms` for company, unless a question asks
+(`wait_stored`).
 
 Exactly once rests on reading, not on deduplication tokens: a crash inside an insert's commit leaves a token recorded
 and rows missing, and a block is not atomic over partitions. So:
@@ -49,13 +50,24 @@ from pugd.journal.reader import FlushedPage, Reader, Span
 from pugd.quarantine import Quarantined
 from pugd.store import copies
 from pugd.store.clickhouse import Store
-from pugd.tables import EVENTS, LINKS, OLD_EVENTS, OLD_LINKS, OLD_TRAITS, PERSON_OF, TRAITS, Table
+from pugd.tables import (
+    EVENTS,
+    EVENTS_BY_ACTOR,
+    LINKS,
+    OLD_EVENTS,
+    OLD_LINKS,
+    OLD_TRAITS,
+    PERSON_OF,
+    TRAITS,
+    Table,
+)
 
 log = logging.getLogger(__name__)
 
-ORDER = (PERSON_OF, LINKS, TRAITS, EVENTS)
+ORDER = (PERSON_OF, LINKS, TRAITS, EVENTS, EVENTS_BY_ACTOR)
 STEPS = (PERSON_OF, LINKS, OLD_LINKS, TRAITS, OLD_TRAITS, EVENTS, OLD_EVENTS)
-"""The same tables, those twice whose rows may have to be looked up first."""
+"""The same tables, those twice whose rows may have to be looked up first. EVENTS_BY_ACTOR follows from what is in
+EVENTS then."""
 
 SPAN_BYTES_MAX = 32 << 20
 """Journal bytes of one step: about 60 000 web events, one insert of them."""
@@ -73,6 +85,14 @@ _PRESENT = {
     "and position >= {first:UInt64} and position < {until:UInt64} order by position"
     for table in ORDER
 }
+_NAMES = ", ".join(column.name for column in EVENTS_BY_ACTOR.columns)
+_COPY = (
+    f"insert into {EVENTS_BY_ACTOR.name} ({_NAMES}) "  # noqa: S608
+    f"select {_NAMES} from {EVENTS.name} where {_ORIGIN} "
+    "and position >= {first:UInt64} and position < {until:UInt64} and position not in ("
+    f"select position from {EVENTS_BY_ACTOR.name} where {_ORIGIN} "
+    "and position >= {first:UInt64} and position < {until:UInt64}) order by position limit 1 by position"
+)
 _LAST = {
     table.name: f"select count(), max(position) from {table.name} where {_ORIGIN} "  # noqa: S608
     "and position >= {first:UInt64}"
@@ -317,18 +337,28 @@ class Drain:
         # From here until `stored` has moved, rows may be in ClickHouse that `stored` does not tell of.
         self._unclear_until = max(self._unclear_until, span.end)
         sent: dict[str, list[int]] = {table.name: [] for table in ORDER}
+        if unclear:
+            await self._copy(span)  # first: old events are looked up there
         for table in STEPS:
             blocks = [block for block in built.blocks if block.table is table]
             if blocks and table in copies.TABLES:
                 blocks = await self._without_copies(span, table, blocks, present)
+            whole = True
             for block in blocks:
-                sent[table.name] += await self._send(span, block)
+                positions = await self._send(span, block)
+                sent[table.name] += positions
+                if len(positions) < block.rows:
+                    whole = False
+                elif table.name == EVENTS.name and not unclear:
+                    await self._insert(block.narrowed(EVENTS_BY_ACTOR))
+            if table.name == EVENTS.name and blocks and (unclear or not whole):
+                await self._copy(span)
         if unclear:
+            sent[EVENTS_BY_ACTOR.name] = [*present[EVENTS.name], *sent[EVENTS.name]]
             for table in ORDER:
                 await self._verify(table, span, present[table.name], sent[table.name])
-        rows = sum(map(len, sent.values()))
-        self._rows += rows
-        self._recovered += sum(map(len, present.values()))
+        self._rows += sum(len(there) for name, there in sent.items() if name != EVENTS_BY_ACTOR.name)
+        self._recovered += sum(len(there) for name, there in present.items() if name != EVENTS_BY_ACTOR.name)
         self._spans += 1
         await self._advance(span.end, asked_ms if span.end >= until else self._stored_until_ms)
 
@@ -404,6 +434,20 @@ class Drain:
         self._insert_seconds += time.monotonic() - begun
         self._blocks += 1
 
+    async def _copy(self, span: Span, row: Quarantined | None = None) -> None:
+        """Have ClickHouse copy the span's events that are in EVENTS alone; what the journal says may have rotted since.
+        `row`: whose origin counts.
+
+        raises  StoreError: its outcome is unclear
+        """
+        self._sends += 1
+        self._unclear = True
+        send = f"{self._process}-{self._sends}"
+        values = self._range(span, row)
+        token = f"{values['collector']}/{values['epoch']}/copy/{send}"
+        await self._store.copy(_COPY, values, token=token, query_id=f"{self._query_prefix}{send}")
+        self._unclear = False
+
     async def _halve(self, span: Span, table: Table, positions: list[int], refused: StoreError) -> list[int]:
         """Send what of `positions` can be sent; each row refused by itself goes to quarantine."""
         await self._settle()
@@ -423,10 +467,10 @@ class Drain:
         return sorted(stored)
 
     async def _send_part(self, span: Span, table: Table, positions: list[int]) -> list[int]:
+        stored: list[int] = []
         wanted = set(positions)
         others = array("Q", (p for p in await self._every(span, table) if p not in wanted))
         built = await self._build(span, (table,), {table.name: others})
-        stored: list[int] = []
         for block in built.blocks:
             try:
                 await self._insert(block)
@@ -443,9 +487,7 @@ class Drain:
     async def _present(self, table: Table, span: Span, row: Quarantined | None = None) -> array[int]:
         """Positions of the span's rows that ClickHouse holds, ascending, each once. `row`: whose origin counts instead
         of this journal's."""
-        values = self._bound(span.position) | {"until": span.end}
-        if row is not None:
-            values |= {"collector": row.collector, "epoch": row.epoch}
+        values = self._range(span, row)
         found = array("Q", (row[0] for row in (await self._store.drain_query(_PRESENT[table.name], values)).rows))
         doubled = [first for first, second in pairwise(found) if first == second]
         if doubled:
@@ -453,6 +495,10 @@ class Drain:
             log.error("ClickHouse holds %d rows of %s twice, the first at %d", len(doubled), table.name, doubled[0])
             found = array("Q", sorted(set(found)))
         return found
+
+    def _range(self, span: Span, row: Quarantined | None) -> dict[str, object]:
+        values = self._bound(span.position) | {"until": span.end}
+        return values if row is None else values | {"collector": row.collector, "epoch": row.epoch}
 
     async def _verify(
         self, table: Table, span: Span, before: Sequence[int], sent: Sequence[int], row: Quarantined | None = None
@@ -524,6 +570,8 @@ class Drain:
                         except StoreRefusedError as error:
                             return str(error)
                         sent[table.name] += block.positions
+            await self._copy(span, row)
+            sent[EVENTS_BY_ACTOR.name] = [*before[EVENTS.name], *sent[EVENTS.name]]
             for table in ORDER:
                 await self._verify(table, span, before[table.name], sent[table.name], row)
             await trio.to_thread.run_sync(quarantine.drop, self._data.quarantine, position)
@@ -538,7 +586,8 @@ class Drain:
             for at in block.positions if block.table.name in copies.NAMES else ():
                 # As if behind all that is stored: whatever is found stands before it.
                 one = copies.read(block.table, columns.POSITION_END, columns.row_at([span], at))
-                for sql, values in copies.questions(block.table, [one] if one else []):
+                # In the table itself, which takes seconds: the other may lack what an unclear step of `run` has stored.
+                for sql, values in copies.questions(block.table, [one] if one else [], block.table.name):
                     answer = (await self._store.drain_query(sql, values | origin)).rows
                     if one and copies.judge([one], answer).copies:
                         found.append(at)
@@ -579,6 +628,7 @@ class Drain:
             built = await self._build(span, STEPS, {table.name: aside for table in ORDER})
             rows: Counter[str] = Counter()
             missing: Counter[str] = Counter()
+            wanted: set[int] = set()
             for table in STEPS:
                 held = set(await self._present(table, span))
                 for block in built.blocks:
@@ -590,6 +640,10 @@ class Drain:
                             rows[table.name] -= len(left_out)
                         rows[table.name] += block.rows
                         missing[table.name] += len(away)
+                        if table.name == EVENTS.name:
+                            wanted |= held.intersection(block.positions).union(away)
+            rows[EVENTS_BY_ACTOR.name] = len(wanted)
+            missing[EVENTS_BY_ACTOR.name] = len(wanted.difference(await self._present(EVENTS_BY_ACTOR, span)))
             return Compared(span.end, span.end >= until, dict(rows), dict(missing))
 
     async def _advance(self, position: int, until_ms: int) -> None:

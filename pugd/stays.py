@@ -23,7 +23,7 @@ from pugd.kept import STAYS_MAX, Membership, Segment, Stay
 from pugd.query import people, times, traits
 from pugd.query.curves import BEGINNING, Curve, combined, counted, spliced, steps
 from pugd.query.filters import moment
-from pugd.query.person import among, rows
+from pugd.query.person import among, events_of, rows
 from pugd.query.reading import Reading
 from pugd.query.sequence import COUNTED
 from pugd.query.sql import Plan, Sql, bound, joined, plan, sql
@@ -210,7 +210,9 @@ class Life:
                 sql(
                     "SELECT toUnixTimestamp64Milli(min(occurred_at)), count() $rows",
                     rows=rows(
-                        "events", self._project, [among(sql("actor"), self._actors), *self._reading.of_group(asked, "")]
+                        "events",
+                        self._project,
+                        [*events_of(self._project, self._actors), *self._reading.of_group(asked, "")],
                     ),
                 )
             )
@@ -226,7 +228,7 @@ class Life:
         window = None if did.last is None else span(did.last, "last")
         leaves: list[Sql] = []
         tree = None if did.where is None else await self._tree(did.where, kept, leaves)
-        conditions = [COUNTED, among(sql("actor"), self._actors)]
+        conditions = [COUNTED, *events_of(self._project, self._actors)]
         if did.event is not None:
             names = [did.event] if isinstance(did.event, str) else list(did.event)
             conditions.append(sql("event IN $names", names=bound("Array(String)", names)))

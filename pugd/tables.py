@@ -165,3 +165,16 @@ OLD_LINKS = Table(LINKS.name, model.OLD_LINK, LINKS.columns)
 """The same three, filled by rows that must be looked up first: their blocks are their own (drain.py)."""
 
 TABLES = (EVENTS, TRAITS, LINKS, PERSON_OF)
+
+_OF_ONE = {
+    "project", "actor", "occurred_at", "received_at", "call", "event", "event_id", "user_id", "anonymous_id",
+    "session_id", "transport", "platform", "bot", "cookieless", "properties_text", "context", "url", "path", "title",
+    "country", "region", "city", "collector", "epoch", "position",
+}  # fmt: skip
+EVENTS_BY_ACTOR = Table(
+    "events_by_actor", model.EVENT, tuple(column for column in EVENTS.columns if column.name in _OF_ONE)
+)
+"""What a person's timeline shows of an event, once more, in the order of actors: made of blocks of EVENTS."""
+
+STORED = (*TABLES, EVENTS_BY_ACTOR)
+"""Every table that the drain fills."""

@@ -127,6 +127,7 @@ def write(
                 at += len(row)
     finally:
         writer.close()
+    held["events_by_actor"] = held["events"]
     return held
 
 

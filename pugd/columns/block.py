@@ -13,12 +13,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import msgspec
 
 from pugd._native import ffi, lib
-from pugd.tables import TABLES, TIME, Table
+from pugd.tables import NAME, TABLES, TIME, Table
 
 POSITION_END = (1 << 64) - 1
 ROWS_MAX = 65_536
@@ -41,9 +42,11 @@ _CODES = {
     "Float64": 6,
     TIME: 7,
     "String": 8,
-    "LowCardinality(String)": 9,
+    NAME: 9,
 }
 _JSON = 10
+_PIECES = {NAME: 4}
+"""Of a column by its type, where it is more than a head and its rows: a dictionary's keys have a head of their own."""
 
 
 class Records(Protocol):
@@ -72,16 +75,15 @@ class Fault(msgspec.Struct, frozen=True):
 class Block:
     """One insert: a table's rows as a Native block. Its buffers live as long as any view of them."""
 
-    __slots__ = ("bytes", "pieces", "positions", "rows", "table")
+    __slots__ = ("_columns", "positions", "rows", "table")
 
-    def __init__(self, table: Table, rows: int, bytes_: int, positions: memoryview, pieces: list[memoryview]) -> None:
+    def __init__(self, table: Table, rows: int, positions: memoryview, columns: Sequence[Sequence[memoryview]]) -> None:
         self.table = table
         self.rows = rows
-        self.bytes = bytes_
         self.positions = positions
         """Of each row, ascending."""
-        self.pieces = pieces
-        """The Native bytes, in order."""
+        self._columns = columns
+        """The Native bytes of each, in order."""
 
     @property
     def position(self) -> int:
@@ -98,9 +100,29 @@ class Block:
         return [column.name for column in self.table.columns]
 
     @property
+    def length(self) -> int:
+        """Bytes of its Native form."""
+        return sum(map(len, self._pieces()))
+
+    @property
+    def pieces(self) -> list[memoryview]:
+        """The Native bytes, in order."""
+        pieces = self._pieces()
+        return [memoryview(b"".join(pieces))] if sum(map(len, pieces)) < _JOIN_MAX else pieces
+
+    @property
     def data(self) -> bytes:
         """The pieces as one."""
-        return b"".join(self.pieces)
+        return b"".join(self._pieces())
+
+    def narrowed(self, table: Table) -> Block:
+        """The same rows for another table, whose columns are some of these. Nothing is copied."""
+        places = {column: at for at, column in enumerate(self.table.columns)}
+        return Block(table, self.rows, self.positions, [self._columns[places[column]] for column in table.columns])
+
+    def _pieces(self) -> list[memoryview]:
+        head = memoryview(_varint(len(self._columns)) + _varint(self.rows))
+        return [head, *chain.from_iterable(self._columns)]
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -225,17 +247,29 @@ def _let_go(owner: Any, data: Any) -> None:
     """Nothing to do: the reference to `owner` ends with the partial that held it."""
 
 
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
 def _blocks(owner: Any, tables: tuple[Table, ...]) -> list[Block]:
     count = ffi.new("size_t *")
     blocks = lib.pugd_columns_blocks(owner, count)
     built = []
     for at in range(count[0]):
         block = blocks[at]
+        table = tables[block.table]
         pieces = [_view(owner, block.pieces[i].data, block.pieces[i].length) for i in range(block.piece_count)]
-        if block.bytes < _JOIN_MAX:
-            pieces = [memoryview(b"".join(pieces))]
+        # The first begins with how many columns and rows there are.
+        pieces[0] = pieces[0][len(_varint(len(table.columns)) + _varint(block.rows)) :]
+        rest = iter(pieces)
+        columns = [list(islice(rest, _PIECES.get(column.type, 2))) for column in table.columns]
         positions = _view(owner, block.positions, 8 * block.rows).cast("B").cast("Q")
-        built.append(Block(tables[block.table], block.rows, block.bytes, positions, pieces))
+        built.append(Block(table, block.rows, positions, columns))
     return built
 
 

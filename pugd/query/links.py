@@ -158,12 +158,6 @@ def said(actors: Sequence[int], links: Links, activity: Iterable[Sequence[Any]])
 # Who was taken out.
 
 
-def plan_sharing(project: int, persons: Iterable[int]) -> Plan:
-    """Actors that ever belonged to one of these persons."""
-    condition = among(sql("person"), sorted(persons))
-    return plan(sql("SELECT DISTINCT actor $rows", rows=rows("person_of", project, [condition])))
-
-
 def plan_taken_out(project: int, others: Iterable[int]) -> Plan:
     """Entries that took one of these out of its person: (place, actor)."""
     alone = sql("call = 'unlink' AND b = 0 AND refused = ''")

@@ -262,7 +262,7 @@ UNION ALL SELECT at, 0, side.3 FROM (
     SELECT $at AS at, arrayJoin([(a, a_id, call = 'user'), (b, b_id, call IN ('identify', 'event'))]) AS side $links
 ) WHERE side.2 != '' AND $among""",
             at=at,
-            events=rows("events", project, [own]),
+            events=rows("events_by_actor", project, [own]),
             traits=rows("traits", project, [own]),
             links=rows("links", project, [_ACCEPTED, sql("NOT $by_hand", by_hand=_BY_HAND), _touching(actors)]),
             among=among(sql("side.1"), actors),
@@ -284,7 +284,7 @@ SELECT actor, countIf(call != 'group') AS count, toUnixTimestamp64Milli(min(occu
     toUnixTimestamp64Milli(max(occurred_at)) AS last, max(user_id != '') AS user, max($match) AS match
 $rows GROUP BY actor""",
         match=contains(_OWN_ID, search) if search else sql("0"),
-        rows=rows("events", project, own, bots=include_bots),
+        rows=rows("events_by_actor", project, own, bots=include_bots),
     )
 
 
@@ -414,7 +414,7 @@ FROM (
 GROUP BY actor, beside, is_bot, is_cookieless""",
             linked=bound("Array(String)", links.ids),
             counts=counts,
-            events=rows("events", project, [own], uncounted=True),
+            events=rows("events_by_actor", project, [own], uncounted=True),
             traits=rows("traits", project, [own]),
         )
     )

@@ -13,18 +13,26 @@ That is `Owners`: either all of `person_of` as of the place, brought together an
 place is kept in ClickHouse's memory (belonging.py), a look-up there, with what came since beside it as values.
 
 One person is read in two steps: `located` finds all its actors, and everything after that reads by these actors alone.
+Of a single one, short statements find them (`plan_newest`, `plan_places`, `plan_belonged`): of a long one, ClickHouse
+takes longer to plan it than to run these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from pugd.query.sql import Plan, Sql, all_of, bound, plan, sql
 
-_TABLES = {"events": sql("events"), "traits": sql("traits"), "links": sql("links"), "person_of": sql("person_of")}
+_TABLES = {
+    "events": sql("events"),
+    "events_by_actor": sql("events_by_actor"),
+    "traits": sql("traits"),
+    "links": sql("links"),
+    "person_of": sql("person_of"),
+}
 
 
 class Kept(msgspec.Struct, frozen=True, eq=False):
@@ -107,10 +115,11 @@ def rows(
     bots: bool = False,
     cookieless: bool = False,
 ) -> Sql:
-    """`FROM table WHERE …`, of one project. `bots`: with the events of bots too; `cookieless`: with those of cookieless
+    """`FROM table WHERE …`, of one project. `events_by_actor` holds the rows of `events` too, but for some columns, and
+    is read where actors are given. `bots`: with the events of bots too; `cookieless`: with those of cookieless
     visitors; `uncounted`: with both."""
     found = [sql("project = $project", project=bound("UInt32", project))]
-    if table == "events" and not uncounted:
+    if table in ("events", "events_by_actor") and not uncounted:
         if not bots:
             found.append(sql("bot = 0"))
         if not cookieless:
@@ -121,6 +130,18 @@ def rows(
 def among(column: Sql, actors: Sequence[int]) -> Sql:
     """Is the actor in `column` one of these?"""
     return sql("$column IN $actors", column=column, actors=bound("Array(UInt64)", list(actors)))
+
+
+def events_of(project: int, actors: Sequence[int]) -> list[Sql]:
+    """Conditions on rows of `events`, for columns that `events_by_actor` lacks.
+
+    cost   where `events` keeps them is looked up there first: about twice a read of `events_by_actor`
+    """
+    own = sql(
+        "SELECT event, toDate32(occurred_at), actor, occurred_at $rows",
+        rows=rows("events_by_actor", project, [among(sql("actor"), actors)], uncounted=True),
+    )
+    return [sql("(event, toDate32(occurred_at), actor, occurred_at) IN ($own)", own=own), among(sql("actor"), actors)]
 
 
 def touching(actors: Sequence[int]) -> tuple[list[Sql], list[Sql]]:
@@ -207,6 +228,34 @@ def keeping(database: str, project: int, place: int) -> str:
     )
 
 
+def plan_newest(project: int) -> Plan:
+    """The link log's newest place that has arrived: one row."""
+    return plan(sql("SELECT max(version) $rows", rows=rows("person_of", project)))
+
+
+def plan_places(project: int, actors: Iterable[int]) -> Plan:
+    """All that was ever said of where these actors belong: rows of (actor, person, from which place of the log on)."""
+    own = among(sql("actor"), sorted(actors))
+    return plan(sql("SELECT actor, person, version $rows", rows=rows("person_of", project, [own])))
+
+
+def plan_belonged(project: int, persons: Iterable[int]) -> Plan:
+    """Actors that ever belonged to one of these persons, maybe more than once."""
+    condition = among(sql("person"), sorted(persons))
+    return plan(sql("SELECT actor $rows", rows=rows("person_of", project, [condition])))
+
+
+def shape_places(found: Iterable[tuple[int, int, int]], place: int) -> list[tuple[int, int, set[int]]]:
+    """Rows of `plan_places` → (actor, its person as of a place, all persons that it ever belonged to until then)."""
+    latest: dict[int, tuple[int, int]] = {}
+    ever: dict[int, set[int]] = {}
+    for actor, person, version in found:
+        if version <= place:
+            latest[actor] = max(latest.get(actor, (0, 0)), (version, person))
+            ever.setdefault(actor, set()).add(person)
+    return [(actor, person, ever[actor]) for actor, (_, person) in latest.items()]
+
+
 def locating(project: int, actors: Sequence[int], place: int | None = None) -> Plan:
     """Which persons do these actors belong to, and which actors have those persons, or had?
 
@@ -231,7 +280,7 @@ def locating(project: int, actors: Sequence[int], place: int | None = None) -> P
     )
 
 
-def located(actors: Sequence[int], found: Iterable[tuple[int, int, Sequence[int]]]) -> dict[int, Located]:
+def located(actors: Sequence[int], found: Iterable[tuple[int, int, Collection[int]]]) -> dict[int, Located]:
     """Each of the actors asked for → its person, with all its actors. One that stands nowhere is its own person."""
     present = {actor: person for actor, person, _ in found}
     members: dict[int, set[int]] = {}

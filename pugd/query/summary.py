@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -102,7 +103,12 @@ def link(call: str, a: str, b: str, refused: str, again: bool = False) -> str:
 
 def _plain(name: str) -> str:
     """As compared: `productId`, `product_id` and `Product ID` are one name."""
-    return "".join(letter for letter in name[:64].lower() if letter.isalnum())
+    return _letters(name[:64])
+
+
+@lru_cache(maxsize=1024)
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _first(known: Mapping[str, Any], names: Iterable[str]) -> str:

@@ -24,20 +24,20 @@ import msgspec
 from pugd.query import cursor, summary, times
 from pugd.query.filters import contains, json_contains, members_contain, moment, spelled
 from pugd.query.people import Moment
-from pugd.query.person import among, rows, touching
+from pugd.query.person import among, events_of, rows, touching
 from pugd.query.sequence import COUNTED, KEY
 from pugd.query.sessions import LANE, Span, sessions
 from pugd.query.sql import Plan, Sql, all_of, any_of, bound, joined, plan, sql
 from pugd.query.traits import History, raw
 from pugd.question import Change, EventEntry, LinkEntry, SessionEntry, Timeline, TraitsEntry
 
-_EVENT, _TRAITS, _LINK, _SESSION = 1, 2, 3, 4
+EVENT, TRAITS, LINK, SESSION = 1, 2, 3, 4
 
 _MS_MAX = 2**48
 """Beyond the last millisecond that ClickHouse's DateTime64(3) holds (the year 2299)."""
 
 
-class _Key(msgspec.Struct, frozen=True, array_like=True, tag="timeline"):
+class Key(msgspec.Struct, frozen=True, array_like=True, tag="timeline"):
     """Of the last entry of a page."""
 
     order: str
@@ -92,7 +92,7 @@ def plan_entries(
     actors: Sequence[int],
     taken_out: Sequence[int] = (),
     *,
-    last: _Key | None = None,
+    last: Key | None = None,
     met: Sql | None = None,
 ) -> Plan:
     """The page and one entry more, so that it is known whether there is a next; but for the entries of `plan_joins`.
@@ -101,7 +101,7 @@ def plan_entries(
     `met`        a condition on a row of `events`: only events then
     `taken_out`  places in the link log of the entries that took others out of this person (query/links.py)
     """
-    last = _last(question, last)
+    last = after(question, last)
     types = _types(question, met)
     found = []
     if "event" in types:
@@ -118,8 +118,8 @@ def plan_entries(
         others = sql("(call = 'event') * (refused = '') * has($own, a) * has($own, b) = 0", own=own)
         found += [_links(question, [*side, others], last) for side in touching(actors)]
         if taken_out:
-            places = sql("`order` IN $places", places=bound("Array(UInt64)", list(taken_out)))
-            found.append(_links(question, [places], last))
+            found.append(_taken_out(question, taken_out, last))
+    # All is by the names of the first: no two may be alike, or the one is taken for the other.
     return plan(
         sql(
             "SELECT * FROM ($found) ORDER BY $order LIMIT $limit",
@@ -130,26 +130,34 @@ def plan_entries(
     )
 
 
+def plan_taken_out(question: Timeline, taken_out: Sequence[int], last: Key | None = None) -> Plan | None:
+    """Of the page, the entries that took others out of the person alone; None where there are none."""
+    if not taken_out or "link" not in _types(question, None):
+        return None
+    return plan(_taken_out(question, taken_out, after(question, last)))
+
+
 def plan_joins(
     question: Timeline,
     actors: Sequence[int],
     joins: Iterable[Moment],
     *,
-    last: _Key | None = None,
+    last: Key | None = None,
     met: Sql | None = None,
 ) -> Plan | None:
     """The entries of events that say first that two ids are one person (query/links.py: `joins`), as `plan_entries`;
     None where there are none."""
-    last = _last(question, last)
+    last = after(question, last)
     within = [join for join in joins if _in_range(question, last, join)]
     if "link" not in _types(question, met) or not within:
         return None
     return plan(_joins(question, actors, within, last))
 
 
-def _last(question: Timeline, last: _Key | None) -> _Key | None:
+def after(question: Timeline, last: Key | None = None) -> Key | None:
+    """What a page comes after: `last`, or else what the question's cursor says. raises QuestionError"""
     if last is None and question.cursor is not None:
-        last = cursor.read(question.cursor, _Key)
+        last = cursor.read(question.cursor, Key)
         if last.order != question.order:
             raise cursor.refusal()
     return last
@@ -166,7 +174,7 @@ def shape_entries(question: Timeline, found: Iterable[Sequence[Any]]) -> tuple[l
         return page, None
     page = page[: question.limit]
     end = page[-1]
-    return page, cursor.written(_Key(question.order, *end[1:6]))
+    return page, cursor.written(Key(question.order, *end[1:6]))
 
 
 def shape_next(order: str, page: Sequence[Row]) -> str:
@@ -186,19 +194,19 @@ def plan_one(question: Timeline, actors: Sequence[int], entry: str | None, met: 
     elif kind == "traits":
         found = [_traits(alone, actors, None, by_id)]
     else:
-        found = [_events(alone, actors, None, by_id)]
+        found = [_events(alone, actors, None, also=by_id)]
     order = _order(alone, _NAMES)
     return plan(sql("SELECT * FROM ($found) ORDER BY $order LIMIT 1", found=joined(" UNION ALL ", found), order=order))
 
 
-def key_of(row: Row, order: str) -> _Key:
+def key_of(row: Row, order: str) -> Key:
     """Where an entry stands."""
-    return _Key(order, *row[1:6])
+    return Key(order, *row[1:6])
 
 
 def plan_history(project: int, actors: Sequence[int], page: Iterable[Row]) -> Plan | None:
     """Every operation on the keys that the page's calls set, as far as the latest of them; None where none did."""
-    calls = [row for row in page if row.kind == _TRAITS]
+    calls = [row for row in page if row.kind == TRAITS]
     if not calls:
         return None
     keys = sorted({key for row in calls for key, _, _ in row.operations})
@@ -222,14 +230,14 @@ def shape(
 ) -> list[EventEntry | TraitsEntry | LinkEntry | SessionEntry]:
     """The page's entries, as they are answered. `first`: of two ids, the call that named them first."""
     page = list(page)
-    changes = _changes({(row.occurred_at, row.event_id) for row in page if row.kind == _TRAITS}, history)
+    changes = _changes({(row.occurred_at, row.event_id) for row in page if row.kind == TRAITS}, history)
     entries: list[EventEntry | TraitsEntry | LinkEntry | SessionEntry] = []
     for row in page:
-        if row.kind == _EVENT:
+        if row.kind == EVENT:
             entries.append(_event_entry(row))
-        elif row.kind == _SESSION:
+        elif row.kind == SESSION:
             entries.append(_session_entry(row))
-        elif row.kind == _TRAITS:
+        elif row.kind == TRAITS:
             entries.append(_traits_entry(row, changes[row.occurred_at, row.event_id]))
         else:
             entries.append(_link_entry(row, first))
@@ -244,10 +252,17 @@ _CALLS = tuple(sql(name) for name in ("occurred_at", "received_at", "source.1", 
 _JOINS = tuple(sql(name) for name in ("occurred_at", "received_at", "collector", "epoch", "toUInt64(position - 1)"))
 
 
-def _events(question: Timeline, actors: Sequence[int], last: _Key | None, met: Sql | None = None) -> Sql:
-    conditions = [among(sql("actor"), actors), *_range(question, last), *_beyond(last, _COLUMNS)]
-    if met is not None:
-        conditions.append(met)
+def _events(
+    question: Timeline, actors: Sequence[int], last: Key | None, met: Sql | None = None, also: Sql | None = None
+) -> Sql:
+    """`met`: a condition on a row of `events`; `also`: on one of `events_by_actor`, which costs less."""
+    conditions = [*_range(question, last), *_beyond(last, _COLUMNS), *([] if also is None else [also])]
+    if met is None:
+        table = "events_by_actor"
+        conditions.append(among(sql("actor"), actors))
+    else:
+        table = "events"
+        conditions += [*events_of(question.project, actors), met]
     if question.event is not None:
         conditions.append(sql("event = $event", event=bound("String", question.event)))
     if search := question.search:
@@ -266,13 +281,13 @@ SELECT 1 AS kind, toUnixTimestamp64Milli(occurred_at) AS at, toUnixTimestamp64Mi
     CAST([], 'Array(Tuple(String, String, String))') AS operations,
     [toString(country), toString(region), toString(city)] AS whence
 $rows ORDER BY $order LIMIT $limit""",
-        rows=rows("events", question.project, conditions),
+        rows=rows(table, question.project, conditions),
         order=_order(question, _COLUMNS),
         limit=_limit(question),
     )
 
 
-def _traits(question: Timeline, actors: Sequence[int], last: _Key | None, met: Sql | None = None) -> Sql:
+def _traits(question: Timeline, actors: Sequence[int], last: Key | None, met: Sql | None = None) -> Sql:
     matches = []
     if search := question.search:
         texts = ("key", "user_id", "anonymous_id", "distinct_id")
@@ -282,8 +297,8 @@ def _traits(question: Timeline, actors: Sequence[int], last: _Key | None, met: S
         """
 SELECT 2, toUnixTimestamp64Milli(occurred_at) AS at, toUnixTimestamp64Milli(received_at) AS received,
     source.1 AS collector, source.2 AS epoch, source.3 AS position, event_id, user, anonymous, transport, platform,
-    '', '', '', '', '', '', '', 0, '', '', '', operations,
-    CAST([], 'Array(String)')
+    '' AS session_id, '' AS name, '' AS properties, '' AS context, '' AS path, '' AS url, '' AS title, 0 AS place,
+    '' AS a, '' AS b, '' AS refused, operations, CAST([], 'Array(String)') AS whence
 FROM (
     SELECT event_id, occurred_at, received_at, min((toString(collector), epoch, position)) AS source,
         any(user_id) AS user, any(anonymous_id) AS anonymous, any(toString(traits.transport)) AS transport,
@@ -304,7 +319,7 @@ WHERE $beyond ORDER BY $order LIMIT $limit""",
     )
 
 
-def _links(question: Timeline, side: Sequence[Sql], last: _Key | None) -> Sql:
+def _links(question: Timeline, side: Sequence[Sql], last: Key | None) -> Sql:
     conditions = [
         *side,
         sql("call != 'user'"),
@@ -318,8 +333,9 @@ def _links(question: Timeline, side: Sequence[Sql], last: _Key | None) -> Sql:
 SELECT 3, toUnixTimestamp64Milli(occurred_at) AS at, toUnixTimestamp64Milli(received_at) AS received,
     toString(collector) AS collector, epoch, position, event_id, if(call IN ('identify', 'event'), b_id, ''),
     if(call IN ('identify', 'event') AND (a_id != b_id OR refused != ''), a_id, ''),
-    toString(transport), toString(platform), '', toString(call), '', '', '', '', '', `order`, a_id, b_id,
-    toString(refused), CAST([], 'Array(Tuple(String, String, String))'), CAST([], 'Array(String)')
+    toString(transport), toString(platform), '' AS session_id, toString(call), '' AS properties, '' AS context,
+    '' AS path, '' AS url, '' AS title, `order`, a_id, b_id, toString(refused),
+    CAST([], 'Array(Tuple(String, String, String))'), CAST([], 'Array(String)')
 $rows ORDER BY $order LIMIT $limit""",
         rows=rows("links", question.project, conditions),
         order=_order(question, _COLUMNS),
@@ -327,7 +343,11 @@ $rows ORDER BY $order LIMIT $limit""",
     )
 
 
-def _joins(question: Timeline, actors: Sequence[int], joins: Sequence[Moment], last: _Key | None) -> Sql:
+def _taken_out(question: Timeline, places: Sequence[int], last: Key | None) -> Sql:
+    return _links(question, [sql("`order` IN $places", places=bound("Array(UInt64)", list(places)))], last)
+
+
+def _joins(question: Timeline, actors: Sequence[int], joins: Sequence[Moment], last: Key | None) -> Sql:
     ids = bound("Array(String)", [event_id for _, event_id in joins])
     conditions = [
         among(sql("actor"), actors),
@@ -350,13 +370,13 @@ SELECT 3, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_a
     '', '', '', '', 0, anonymous_id, user_id, '', CAST([], 'Array(Tuple(String, String, String))'),
     CAST([], 'Array(String)')
 $rows ORDER BY $order LIMIT $limit""",
-        rows=rows("events", question.project, conditions),
+        rows=rows("events_by_actor", question.project, conditions),
         order=_order(question, _JOINS),
         limit=_limit(question),
     )
 
 
-def _sessions(question: Timeline, actors: Sequence[int], last: _Key | None) -> Sql:
+def _sessions(question: Timeline, actors: Sequence[int], last: Key | None) -> Sql:
     """Each session that begins in the range, just before its first event, and before what that event says of links."""
     first = sql(
         "(toUnixTimestamp64Milli(received_at), toString(collector), epoch, position, event_id, user_id, anonymous_id,"
@@ -368,7 +388,9 @@ def _sessions(question: Timeline, actors: Sequence[int], last: _Key | None) -> S
         key=KEY,
         lane=LANE,
         first=first,
-        rows=rows("events", question.project, [among(sql("actor"), actors), sql("$lane.1 != ''", lane=LANE), COUNTED]),
+        rows=rows(
+            "events_by_actor", question.project, [among(sql("actor"), actors), sql("$lane.1 != ''", lane=LANE), COUNTED]
+        ),
     )
     since = -_MS_MAX if question.since is None else question.since
     until = _MS_MAX if question.until is None else question.until
@@ -378,8 +400,9 @@ def _sessions(question: Timeline, actors: Sequence[int], last: _Key | None) -> S
         """
 SELECT 4, begun AS at, firsts[1].1 AS received, firsts[1].2 AS collector, firsts[1].3 AS epoch,
     toUInt64(firsts[1].4 - 2) AS position, firsts[1].5, firsts[1].6,
-    firsts[1].7, firsts[1].8, firsts[1].9, firsts[1].10, toString(length(keys)), '', '', '', '', '', toUInt64(ended),
-    arrayFirst(page -> page != '', pages), arrayLast(page -> page != '', pages), '',
+    firsts[1].7, firsts[1].8, firsts[1].9, firsts[1].10, toString(length(keys)), '' AS properties, '' AS context,
+    '' AS path, '' AS url, '' AS title, toUInt64(ended), arrayFirst(page -> page != '', pages),
+    arrayLast(page -> page != '', pages), '' AS refused,
     CAST([], 'Array(Tuple(String, String, String))'), CAST([], 'Array(String)')
 FROM $sessions WHERE begun >= $since AND $beyond ORDER BY $order LIMIT $limit""",
         sessions=sessions(ever, events, beside=beside),
@@ -395,7 +418,7 @@ _STARTS = (
 )  # fmt: skip
 
 
-def _beyond_ms(last: _Key | None) -> list[Sql]:
+def _beyond_ms(last: Key | None) -> list[Sql]:
     """`_beyond` of sessions, whose times are milliseconds."""
     if last is None:
         return []
@@ -426,14 +449,14 @@ _TEXTS = {
 }
 
 
-def _in_range(question: Timeline, last: _Key | None, moment_: Moment) -> bool:
+def _in_range(question: Timeline, last: Key | None, moment_: Moment) -> bool:
     at, _ = moment_
     if last is not None and (at > last.occurred_at if last.order == "desc" else at < last.occurred_at):
         return False
     return (question.since is None or at >= question.since) and (question.until is None or at < question.until)
 
 
-def _range(question: Timeline, last: _Key | None) -> list[Sql]:
+def _range(question: Timeline, last: Key | None) -> list[Sql]:
     """On the column itself, so that parts and granules outside are not read."""
     conditions = []
     if question.since is not None:
@@ -448,7 +471,7 @@ def _range(question: Timeline, last: _Key | None) -> list[Sql]:
     return conditions
 
 
-def _beyond(last: _Key | None, columns: Sequence[Sql]) -> list[Sql]:
+def _beyond(last: Key | None, columns: Sequence[Sql]) -> list[Sql]:
     """After the last entry of the page before."""
     if last is None:
         return []

@@ -134,29 +134,29 @@ def _number(json: bytes) -> float:
 class History:
     """One key's value as its operations pass by, in the order of (time, event id)."""
 
-    __slots__ = ("_additions", "_base")
+    __slots__ = ("additions", "base")
 
     def __init__(self) -> None:
-        self._base = b""
-        self._additions: list[float] = []
+        self.base = b""
+        self.additions: list[float] = []
 
     @property
     def value(self) -> bytes | None:
-        return value(self._base, self._additions)
+        return value(self.base, self.additions)
 
     def take(self, call: Iterable[tuple[str, bytes]]) -> None:
         """All that one call did to this key: (operation, value) each."""
         operations = sorted(call)
         sets = [json for operation, json in operations if operation == "set"]
         if sets or any(operation == "unset" for operation, _ in operations):
-            self._base = sets[-1] if sets and sets[-1] != _NONE else b""
-            self._additions = []
+            self.base = sets[-1] if sets and sets[-1] != _NONE else b""
+            self.additions = []
             return
         for operation, json in operations:
             if operation == "add":
-                self._additions.append(_number(json))
-            elif operation == "set_once" and not self._base and json != _NONE:
-                self._base = json
+                self.additions.append(_number(json))
+            elif operation == "set_once" and not self.base and json != _NONE:
+                self.base = json
 
 
 def raw(json: bytes | None) -> msgspec.Raw:

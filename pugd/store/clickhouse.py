@@ -230,6 +230,13 @@ class Store:
         """
         await trio.to_thread.run_sync(self._insert, table, columns, pieces, token, query_id, limiter=self._insert_limit)
 
+    async def copy(self, sql: str, parameters: Mapping[str, Any], *, token: str, query_id: str) -> None:
+        """Run an insert of what a select finds, in an order that is always the same; else as `insert`.
+
+        raises   StoreUnavailableError, StoreError; after any of them some of it may be in
+        """
+        await trio.to_thread.run_sync(self._copy, sql, parameters, token, query_id, limiter=self._insert_limit)
+
     async def ended(self, query_id_prefix: str) -> bool:
         """Whether no query of ours with such an id is running any more; asks those that are to stop."""
         if self.embedded:
@@ -397,6 +404,14 @@ class Store:
             raise
         finally:
             self._insert_seconds += time.monotonic() - begun
+
+    def _copy(self, sql: str, parameters: Mapping[str, Any], token: str, query_id: str) -> None:
+        client = self._open_drain()
+        settings: dict[str, Any] = {"async_insert": 0, "insert_deduplicate": 1, "insert_deduplication_token": token}
+        if not self.embedded:
+            settings["query_id"] = query_id
+        with _translated("copy rows"):
+            client.command(sql, parameters=dict(parameters), settings=settings)
 
     def _ended(self, prefix: str) -> bool:
         client = self._open_drain()
@@ -619,7 +634,7 @@ def _check(client: Any) -> None:
     engines = dict(
         client.query("select name, engine_full from system.tables where database = currentDatabase()").result_rows
     )
-    for table in tables.TABLES:
+    for table in tables.STORED:
         made = engines.get(table.name, "")
         engine = re.split(r"\W", made)[0]
         if engine not in ENGINES:

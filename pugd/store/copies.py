@@ -9,8 +9,8 @@ however often a span is begun anew.
 
 The same actor and event id under another name is no copy: such an id was used twice, and the row is set aside.
 
-Pure. Two columns find a row: the actor by its projection, and CRC32 of the id, since numbers may stand in a statement
-as they are; what was found is compared whole.
+Pure. Two columns find a row: the actor, by which what is asked lies sorted, and CRC32 of the id, since numbers may
+stand in a statement as they are; what was found is compared whole.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from pugd.model import EventRow, LinkRow, TraitRow
-from pugd.tables import EVENTS, LINKS, OLD_EVENTS, OLD_LINKS, OLD_TRAITS, TRAITS, Table
+from pugd.tables import EVENTS, EVENTS_BY_ACTOR, LINKS, OLD_EVENTS, OLD_LINKS, OLD_TRAITS, TRAITS, Table
 
 TABLES: Final = (OLD_LINKS, OLD_TRAITS, OLD_EVENTS)
 """Whose rows are looked up."""
@@ -38,6 +38,7 @@ _KEY: Final[dict[str, tuple[str, ...]]] = {
     TRAITS.name: ("project", "actor", "event_id", "key", "operation"),
     LINKS.name: ("project", "a", "event_id", "b"),
 }
+_SOUGHT_IN: Final = {EVENTS.name: EVENTS_BY_ACTOR.name}
 _NAME: Final = {EVENTS.name: "event", TRAITS.name: "key", LINKS.name: "call"}
 """What tells one use of an id from another."""
 _FIELDS: Final = {
@@ -74,10 +75,16 @@ def read(table: Table, position: int, raw: bytes) -> Old | None:
     return Old(position, tuple(key), name) if key[2] else None
 
 
-def questions(table: Table, rows: Sequence[Old]) -> Iterator[tuple[str, dict[str, object]]]:
+def questions(
+    table: Table, rows: Sequence[Old], sought_in: str | None = None
+) -> Iterator[tuple[str, dict[str, object]]]:
     """Statements that find what ClickHouse holds of these ids, and their values; they want `collector`, `epoch` and
     `end` (of the span) besides. A row of their answers: key, name, and the least position in this journal, 0 where one
-    came from elsewhere."""
+    came from elsewhere.
+
+    `sought_in`   a table; None: the one in which they lie by actor
+    """
+    sought_in = sought_in or _SOUGHT_IN.get(table.name, table.name)
     columns = ", ".join(f"`{field}`" for field in (*_KEY[table.name], _NAME[table.name]))
     for project, those in groupby(sorted(rows, key=lambda row: row.key[:2]), key=lambda row: int(row.key[0])):
         wanted = list(those)
@@ -88,7 +95,7 @@ def questions(table: Table, rows: Sequence[Old]) -> Iterator[tuple[str, dict[str
             ids = ",".join(map(str, sorted({zlib.crc32(row.key[2].encode()) for row in part})))
             ours = "collector = {collector:String} and epoch = {epoch:UInt64}"
             sql = (
-                f"select {columns}, min(if({ours}, position, 0)) from {table.name} "  # noqa: S608 — our names, and numbers
+                f"select {columns}, min(if({ours}, position, 0)) from {sought_in} "  # noqa: S608 — our names, and numbers
                 f"where project = {{project:UInt32}} and {actor} in ({actors}) and CRC32(event_id) in ({ids}) "
                 f"and (not ({ours}) or position < {{end:UInt64}}) group by all"
             )

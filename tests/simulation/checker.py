@@ -20,7 +20,7 @@ from simulation.world import HASH_KEY
 from pugd import quarantine
 from pugd.data import DataDirectory
 from pugd.identity.graph import Graph
-from pugd.tables import TABLES
+from pugd.tables import STORED
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -74,7 +74,7 @@ def _check_reused(world: World) -> None:
 
 
 def _check_events(world: World) -> None:
-    for table in TABLES:
+    for table in STORED:
         places = Counter((row["collector"], row["epoch"], row["position"]) for row in world.server.rows(table.name))
         twice = [place for place, count in places.items() if count > 1]
         assert not twice, f"{len(twice)} rows of {table.name} are there twice, such as {twice[0]}"
@@ -92,6 +92,11 @@ def _check_events(world: World) -> None:
         assert id_ in world.rotten or json.loads(row["properties_text"]) == sent[id_]["properties"], (
             f"{id_} is not what was sent"
         )
+    same, by_actor = (
+        {(row["collector"], row["epoch"], row["position"]) for row in world.server.rows(name)}
+        for name in ("events", "events_by_actor")
+    )
+    assert same == by_actor, f"{len(same ^ by_actor)} events are in one of the two tables alone"
     traits = Counter((row["event_id"], row["key"]) for row in world.server.rows("traits"))
     rotten = any(isinstance(kind, int) for kind in world.rotten)
     assert rotten or all(count == 1 for count in traits.values()), "a change of a trait is there twice"

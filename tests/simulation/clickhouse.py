@@ -20,7 +20,7 @@ import re
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -166,7 +166,7 @@ class Store:
         self, table: str, names: Sequence[str], pieces: Sequence[Any], *, token: str, query_id: str
     ) -> None:
         await self._reach()
-        rows = list(decoded(b"".join(pieces), next(one for one in tables.TABLES if one.name == table)))
+        rows = list(decoded(b"".join(pieces), next(one for one in tables.STORED if one.name == table)))
         server = self.server
         refused = None
         if table == "events" and server.refuses_poison and any(POISON in row["properties_text"] for row in rows):
@@ -175,6 +175,25 @@ class Store:
                 raise refused
             # Or after a part of it went in.
             rows = [row for row in rows if POISON not in row["properties_text"] and self.draw.random() < 0.5]
+        await self._deliver(table, lambda: rows, token, query_id)
+        if refused is not None:
+            raise refused
+
+    async def copy(self, sql: str, values: dict[str, Any], *, token: str, query_id: str) -> None:
+        await self._reach()
+        assert sql == drain._COPY
+
+        def rows() -> list[Row]:
+            there = set(self._ours("events_by_actor", values))
+            wanted = {at for at in self._ours("events", values) if at < values["until"]} - there
+            names = [column.name for column in tables.EVENTS_BY_ACTOR.columns]
+            every = {row["position"]: row for row in self.server.rows("events") if row["position"] in wanted}
+            return [{name: every[at][name] for name in names} for at in sorted(wanted)]
+
+        await self._deliver("events_by_actor", rows, token, query_id)
+
+    async def _deliver(self, table: str, rows: Callable[[], list[Row]], token: str, query_id: str) -> None:
+        server = self.server
         life = server.life
         outcome: list[BaseException | None] = []
 
@@ -186,7 +205,7 @@ class Store:
 
         async def work(one: Running, number: int, outcome: list[BaseException | None]) -> None:
             try:
-                await server.insert(one, table, token, rows)
+                await server.insert(one, table, token, rows())
                 outcome.append(None)
             except StoreUnavailableError as error:
                 outcome.append(error)
@@ -207,8 +226,6 @@ class Store:
             raise StoreUnavailableError("the reply was lost")
         if outcome[0] is not None:
             raise outcome[0]
-        if refused is not None:
-            raise refused
 
     async def drain_query(self, sql: str, values: dict[str, Any] | None = None) -> Rows:
         await self._reach()

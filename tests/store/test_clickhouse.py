@@ -16,7 +16,7 @@ from pugd.store.clickhouse import Pieces, Store
 
 async def test_tables_are_what_the_migrations_made():
     store = await opened_store()
-    for table in tables.TABLES:
+    for table in tables.STORED:
         answer = await store.query(
             "select name, type from system.columns where database = currentDatabase() and table = {table:String} "
             "order by position",

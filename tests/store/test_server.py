@@ -9,7 +9,7 @@ import pytest
 import trio
 from clickhouse_server import Server
 
-from pugd import tables
+from pugd import drain, tables
 from pugd.drain import ORDER, Drain
 from pugd.errors import StoreError, StoreUnavailableError
 from pugd.store.clickhouse import Store
@@ -41,7 +41,7 @@ async def running(drain: Drain, seconds: float = 30) -> bool:
 async def test_tables_are_made_in_the_database_of_the_url(server, tmp_path):
     store = Store(directory=tmp_path, url=server.url)
     await store.prepare()
-    for table in tables.TABLES:
+    for table in tables.STORED:
         answer = await store.query(
             "select name, type from system.columns where database = 'other' and table = {table:String} "
             "order by position",
@@ -181,3 +181,20 @@ async def test_a_profile_that_breaks_a_promise_is_refused_by_name(tmp_path):
             await Store(directory=tmp_path, url=server.url).prepare()
     finally:
         server.kill()
+
+
+async def test_a_copy_that_comes_twice_is_made_once(server, tmp_path):
+    """As a proxy may send it: by its token, though each would find rows to copy."""
+    data = journals.made(tmp_path)
+    held = journals.write(data, [journals.mixed(60, seed=14)])
+    store = Store(directory=tmp_path, url=server.url)
+    await store.prepare()
+    assert await running(Drain(data, store, interval_ms=1))
+    origin = data.origin()
+    anew = {"collector": origin.name, "epoch": origin.epoch, "first": 0, "until": 1 << 40}
+    every = drain._COPY.replace("position not in (", "position * 0 not in (")  # whatever is there already
+    before = len((await held_by(store, origin.epoch))["events_by_actor"])
+    for _ in range(2):
+        await store.copy(every, anew, token="one", query_id="copied")
+    assert len((await held_by(store, origin.epoch))["events_by_actor"]) == before + len(held["events"])
+    await store.close()

@@ -1,4 +1,5 @@
--- One row a change of one trait of one actor; a person's value is resolved over its actors at read.
+-- One row a change of one trait of one actor; a person's value is resolved over its actors at read. A person's lie in a few
+-- rows each: small granules and blocks, as small as a question over all of a trait does not yet feel.
 create table if not exists traits
 (
     project UInt32,
@@ -24,4 +25,5 @@ create table if not exists traits
 engine = MergeTree
 order by (project, actor, key, occurred_at)
 settings
-    fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 10000, index_granularity = 1024;
+    fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 10000, index_granularity = 256,
+    min_compress_block_size = 4096;
