@@ -317,8 +317,8 @@ class Answer:
         )
 
     async def _person(self, question: OnePerson, asked_at: str, stored_until: str | None) -> PersonAnswer:
-        placed = await self._placed(question.project, question.actor)
-        if (one := await self._whole(placed)) is not None:
+        placed, one = await self._placed_whole(question.project, question.actor)
+        if one is not None:
             found, refused = self._of_whole(placed, one, question.as_of), dict(whole.refused(one))
         else:
             found, rows = await together(
@@ -339,9 +339,13 @@ class Answer:
         met: Sql | None = None,
         before: Sql | None = None,
     ) -> TimelineAnswer:
-        placed = await self._placed(question.project, question.actor)
+        one = None
         plain = met is None and before is None and not question.search
-        if plain and (one := await self._whole(placed, texts=True)) is not None:
+        if plain:
+            placed, one = await self._placed_whole(question.project, question.actor, texts=True)
+        else:
+            placed = await self._placed(question.project, question.actor)
+        if one is not None:
             person, page = await self._page_of_whole(question, placed, one)
         else:
             person, page = await self._page_of_statements(question, placed, met, before, known_long=plain)
@@ -553,22 +557,36 @@ class Answer:
     # -- persons -------------------------------------------------------------------------------------------------------
 
     async def _placed(self, project: int, actor: int) -> _Placed:
+        async def nothing(_: Sequence[int]) -> None:
+            pass
+
+        return (await self._placed_while(project, actor, nothing))[0]
+
+    async def _placed_while(
+        self, project: int, actor: int, read: Callable[[Sequence[int]], Awaitable[T]]
+    ) -> tuple[_Placed, T]:
+        """`read` is given all actors that may be the person's, while it is found out which of them are."""
         # The place first: whatever stands there or before is seen by the reads that follow.
         ((place,),), own = await together(
             partial(self.run, plan_newest(project)), partial(self.run, plan_places(project, [actor]))
         )
         persons = {actor, *(person for _, person, _ in own)}
         while True:
-            belonged = {other for (other,) in await self.run(plan_belonged(project, persons))}
-            found = shape_places(await self.run(plan_places(project, belonged | {actor})), place)
+            actors = sorted({actor, *(other for (other,) in await self.run(plan_belonged(project, persons)))})
+            rows, had = await together(partial(self.run, plan_places(project, actors)), partial(read, actors))
+            found = shape_places(rows, place)
             one = located([actor], found)[actor]
             if one.person in persons:
-                return _Placed(project, actor, one, found, persons)
+                return _Placed(project, actor, one, found, persons), had
             persons.add(one.person)  # it was placed there since `own` was read
 
-    async def _whole(self, placed: _Placed, *, texts: bool = False) -> Whole | None:
-        """All that there is of a person; None where that is too much."""
-        project, actors, most = placed.project, placed.members.actors, self._rows_max
+    async def _placed_whole(self, project: int, actor: int, *, texts: bool = False) -> tuple[_Placed, Whole | None]:
+        placed, rows = await self._placed_while(project, actor, partial(self._rows, project, texts=texts))
+        return placed, whole.shape(placed.members.actors, *rows, self._rows_max)
+
+    async def _rows(self, project: int, actors: Sequence[int], *, texts: bool) -> tuple[Any, Any, Any]:
+        """All that there is of these actors, or more than may be: events, operations, links."""
+        most = self._rows_max
         events, (operations, entries) = await together(
             partial(self.run, whole.plan_events(project, actors, most, texts=texts)),
             partial(
@@ -577,7 +595,7 @@ class Answer:
                 partial(self.run, whole.plan_links(project, actors, most)),
             ),
         )
-        return whole.shape(actors, events, operations, entries, most)
+        return events, operations, entries
 
     def _of_whole(self, placed: _Placed, one: Whole, as_of: int | None = None) -> _Found:
         """raises UnknownPersonError"""
@@ -589,9 +607,9 @@ class Answer:
 
     async def _one(self, placed: _Placed, as_of: int | None = None) -> _Found:
         """raises UnknownPersonError, StoreUnavailableError, StoreError"""
-        if (one := await self._whole(placed)) is not None:
-            return self._of_whole(placed, one, as_of)
-        return await self._summed_up(placed, as_of)
+        actors = placed.members.actors
+        one = whole.shape(actors, *await self._rows(placed.project, actors, texts=False), self._rows_max)
+        return self._of_whole(placed, one, as_of) if one is not None else await self._summed_up(placed, as_of)
 
     async def _summed_up(self, placed: _Placed, as_of: int | None = None) -> _Found:
         """As `_one`, of whom there is too much to read."""

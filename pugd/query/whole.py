@@ -173,14 +173,15 @@ def shape(
     links: Sequence[Sequence[Any]],
     rows_max: int,
 ) -> Whole | None:
-    """None: there are too many rows."""
+    """Of rows that are of these actors and maybe of others too; None: there are too many."""
     if max(len(events), len(operations), len(links)) > rows_max:
         return None
+    own = set(actors)
     return Whole(
         tuple(actors),
-        [Event(*row) for row in events],
-        [Operation(*row) for row in operations],
-        [Entry(*row) for row in links],
+        [Event(*row) for row in events if row[0] in own],
+        [Operation(*row) for row in operations if row[0] in own],
+        [Entry(*row) for row in links if row[1] in own or row[2] in own],
     )
 
 
@@ -271,28 +272,33 @@ def values(whole: Whole, person: int, as_of: int | None) -> list[tuple[int, str,
 
 
 def entries(question: Timeline, whole: Whole, joins: Iterable[Moment], last: Key | None) -> list[Row]:
-    """All entries that timeline.plan_entries and plan_joins would find, but for those that took others out."""
+    """What timeline.plan_entries and plan_joins would find, and maybe more, but for entries that took others out."""
     types = question.types if question.event is None else ("event",)
     found: list[Row] = []
     if "event" in types:
-        found += (
-            _event(row) for row in whole.events if row.counts and question.event in (None, row.event)
-        )  # fmt: skip
+        events = [
+            row
+            for row in whole.events
+            if row.counts and question.event in (None, row.event) and _within(question, row[1:6], last)
+        ]
+        events.sort(key=lambda row: row[1:6], reverse=question.order == "desc")
+        found += map(_event, events[: question.limit + 1])
+    others: list[Row] = []
     if "traits" in types:
-        found += _calls(whole)
+        others += _calls(whole)
     if "session" in types:
-        found += _sessions(whole)
+        others += _sessions(whole)
     if "link" in types:
         own = set(whole.actors)
-        found += (
+        others += (
             _entry(row)
             for row in whole.links
-            if row.call != "user"
-            and not (row.call == "event" and not row.refused and row.a in own and row.b in own)
-        )  # fmt: skip
+            if row.call != "user" and not (row.call == "event" and not row.refused and row.a in own and row.b in own)
+        )
         first = set(joins)
-        found += (_join(row) for row in whole.events if row.counts and (row.at, row.event_id) in first)
-    return [row for row in found if _within(question, row, last)]
+        others += (_join(row) for row in whole.events if row.counts and (row.at, row.event_id) in first)
+    found += (row for row in others if _within(question, row[1:6], last))
+    return found
 
 
 def one(question: Timeline, whole: Whole, entry: str | None) -> Row | None:
@@ -326,15 +332,16 @@ def history(whole: Whole, page: Iterable[Row]) -> list[tuple[str, int, str, str,
     return found
 
 
-def _within(question: Timeline, row: Row, last: Key | None) -> bool:
-    if question.since is not None and row.occurred_at < question.since:
+def _within(question: Timeline, place: Sequence[Any], last: Key | None) -> bool:
+    """`place`: where an entry stands, its time first."""
+    if question.since is not None and place[0] < question.since:
         return False
-    if question.until is not None and row.occurred_at >= question.until:
+    if question.until is not None and place[0] >= question.until:
         return False
     if last is None:
         return True
-    place = (last.occurred_at, last.received_at, last.collector, last.epoch, last.position)
-    return row[1:6] < place if last.order == "desc" else row[1:6] > place
+    end = (last.occurred_at, last.received_at, last.collector, last.epoch, last.position)
+    return tuple(place) < end if last.order == "desc" else tuple(place) > end
 
 
 def _event(row: Event) -> Row:
