@@ -23,7 +23,7 @@ from pugd.kept import STAYS_MAX, Membership, Segment, Stay
 from pugd.query import people, times, traits
 from pugd.query.curves import BEGINNING, Curve, combined, counted, spliced, steps
 from pugd.query.filters import moment
-from pugd.query.person import among, events_of, rows
+from pugd.query.person import among, rows
 from pugd.query.reading import Reading
 from pugd.query.sequence import COUNTED
 from pugd.query.sql import Plan, Sql, bound, joined, plan, sql
@@ -212,7 +212,7 @@ class Life:
                     rows=rows(
                         "events",
                         self._project,
-                        [*events_of(self._project, self._actors), *self._reading.of_group(asked, "")],
+                        [among(sql("actor"), self._actors), *self._reading.of_group(asked, "")],
                     ),
                 )
             )
@@ -228,7 +228,7 @@ class Life:
         window = None if did.last is None else span(did.last, "last")
         leaves: list[Sql] = []
         tree = None if did.where is None else await self._tree(did.where, kept, leaves)
-        conditions = [COUNTED, *events_of(self._project, self._actors)]
+        conditions = [COUNTED, among(sql("actor"), self._actors)]
         if did.event is not None:
             names = [did.event] if isinstance(did.event, str) else list(did.event)
             conditions.append(sql("event IN $names", names=bound("Array(String)", names)))

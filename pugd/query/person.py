@@ -116,8 +116,8 @@ def rows(
     cookieless: bool = False,
 ) -> Sql:
     """`FROM table WHERE …`, of one project. `events_by_actor` holds the rows of `events` too, but for some columns, and
-    is read where actors are given. `bots`: with the events of bots too; `cookieless`: with those of cookieless
-    visitors; `uncounted`: with both."""
+    is read where actors are given and these suffice. `bots`: with the events of bots too; `cookieless`: with those of
+    cookieless visitors; `uncounted`: with both."""
     found = [sql("project = $project", project=bound("UInt32", project))]
     if table in ("events", "events_by_actor") and not uncounted:
         if not bots:
@@ -130,18 +130,6 @@ def rows(
 def among(column: Sql, actors: Sequence[int]) -> Sql:
     """Is the actor in `column` one of these?"""
     return sql("$column IN $actors", column=column, actors=bound("Array(UInt64)", list(actors)))
-
-
-def events_of(project: int, actors: Sequence[int]) -> list[Sql]:
-    """Conditions on rows of `events`, for columns that `events_by_actor` lacks.
-
-    cost   where `events` keeps them is looked up there first: about twice a read of `events_by_actor`
-    """
-    own = sql(
-        "SELECT event, toDate32(occurred_at), actor, occurred_at $rows",
-        rows=rows("events_by_actor", project, [among(sql("actor"), actors)], uncounted=True),
-    )
-    return [sql("(event, toDate32(occurred_at), actor, occurred_at) IN ($own)", own=own), among(sql("actor"), actors)]
 
 
 def touching(actors: Sequence[int]) -> tuple[list[Sql], list[Sql]]:

@@ -24,7 +24,7 @@ import msgspec
 from pugd.query import cursor, summary, times
 from pugd.query.filters import contains, json_contains, members_contain, moment, spelled
 from pugd.query.people import Moment
-from pugd.query.person import among, events_of, rows, touching
+from pugd.query.person import among, rows, touching
 from pugd.query.sequence import COUNTED, KEY
 from pugd.query.sessions import LANE, Span, sessions
 from pugd.query.sql import Plan, Sql, all_of, any_of, bound, joined, plan, sql
@@ -256,13 +256,12 @@ def _events(
     question: Timeline, actors: Sequence[int], last: Key | None, met: Sql | None = None, also: Sql | None = None
 ) -> Sql:
     """`met`: a condition on a row of `events`; `also`: on one of `events_by_actor`, which costs less."""
-    conditions = [*_range(question, last), *_beyond(last, _COLUMNS), *([] if also is None else [also])]
-    if met is None:
-        table = "events_by_actor"
-        conditions.append(among(sql("actor"), actors))
-    else:
-        table = "events"
-        conditions += [*events_of(question.project, actors), met]
+    conditions = [
+        among(sql("actor"), actors),
+        *_range(question, last),
+        *_beyond(last, _COLUMNS),
+        *(condition for condition in (met, also) if condition is not None),
+    ]
     if question.event is not None:
         conditions.append(sql("event = $event", event=bound("String", question.event)))
     if search := question.search:
@@ -281,7 +280,7 @@ SELECT 1 AS kind, toUnixTimestamp64Milli(occurred_at) AS at, toUnixTimestamp64Mi
     CAST([], 'Array(Tuple(String, String, String))') AS operations,
     [toString(country), toString(region), toString(city)] AS whence
 $rows ORDER BY $order LIMIT $limit""",
-        rows=rows(table, question.project, conditions),
+        rows=rows("events_by_actor" if met is None else "events", question.project, conditions),
         order=_order(question, _COLUMNS),
         limit=_limit(question),
     )

@@ -2,8 +2,8 @@
 -- parts, however many months it is of. So it has no partitions, and since a read takes a few rows of nearly all columns: small
 -- granules, parts in which all columns lie in one file, and the codec that is quickest to read and write. The drain writes it
 -- after `events`, row by row the same (drain.py).
--- It takes the place of the projection, which had an actor's rows in as many places as there are parts of all months, and
--- without their texts.
+-- It takes the place of the projection of all that is short, which had an actor's rows in as many places as there are parts of
+-- all months, and without their texts.
 create table if not exists events_by_actor
 (
     project UInt32,
@@ -48,4 +48,7 @@ select project, actor, occurred_at, received_at, call, event, event_id, user_id,
     bot, cookieless, properties_text, context, url, path, title, country, region, city, collector, epoch, position
 from events
 where (collector, epoch, position) not in (select collector, epoch, position from events_by_actor);
+-- What `events` alone has of an actor's events (conditions on a timeline) is found by their offsets, as before 007.
+alter table events add projection if not exists by_actor (select _part_offset order by (project, actor));
+alter table events materialize projection by_actor;
 alter table events drop projection if exists of_actor;
