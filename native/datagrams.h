@@ -13,7 +13,7 @@
  * wrap around) since it was opened, by whichever process; `dropped` adds up the differences. A drop is seen with the
  * next datagram that gets through.
  *
- * One of the two files of native/ that make system calls. Nothing is ever sent.
+ * One of the files of native/ that make system calls. Nothing is ever sent.
  */
 #ifndef PUGD_DATAGRAMS_H
 #define PUGD_DATAGRAMS_H

@@ -199,6 +199,33 @@ int64_t pugd_plain_add(struct pugd_plain *p, uint32_t form, const uint8_t *body,
                        int64_t received_at, int64_t sent_at, const uint8_t *agent, uint32_t agent_length,
                        const uint8_t *place, uint32_t place_length);
 
+/* What is said of each body of many, in this order: how it is read, as in `add`; of the texts that lie before it, how
+ * long they are; whose its events are; how long the next two are. A form of PUGD_PLAIN_ALONE: it is not among them. */
+enum pugd_plain_said {
+    PUGD_PLAIN_SAID_FORM,
+    PUGD_PLAIN_SAID_CALL,
+    PUGD_PLAIN_SAID_SENT_AT,
+    PUGD_PLAIN_SAID_AGENT_LENGTH,
+    PUGD_PLAIN_SAID_PROJECT,
+    PUGD_PLAIN_SAID_PLACE_LENGTH,
+    PUGD_PLAIN_SAID_LENGTH,
+    PUGD_PLAIN_SAID_COUNT,
+};
+#define PUGD_PLAIN_ALONE (-1)
+
+/* Add many small bodies in one call, as `add` and `own` do one by one:
+ *
+ *   bytes   [ agent 0 ][ place 0 ][ body 0 ][ agent 1 ] …
+ *   said    SAID_COUNT numbers of each of `count`
+ *   took    2 numbers of each that was added: how many events, and its shape
+ *
+ * It begins with body `from` and stops at the first that is not plain (*alone: 0), or that must be added by itself
+ * (*alone: 1): one that is not among them, has more than `events_max` events, a context that is not known, or changes; or
+ * there is no memory for it. Of that one nothing was added.
+ * returns  how many bodies were added */
+size_t pugd_plain_add_many(struct pugd_plain *p, const uint8_t *bytes, const int64_t *said, size_t from, size_t count,
+                           int64_t received_at, uint32_t events_max, uint32_t *took, int *alone);
+
 /* The key that the body named which was added last, and its shape; NULL: none. */
 const uint8_t *pugd_plain_key(const struct pugd_plain *p, size_t *length, int *shape);
 

@@ -21,7 +21,8 @@ from pugd.dialects import segment
 from pugd.dialects.dialect import Asked, Dialect, Reply
 from pugd.dialects.known import PLAIN_FORMS, address_of_all, as_plain, name_of, shape_of
 from pugd.dialects.message import made_bytes, read, without_reused
-from pugd.dialects.plain import MIXED, NOWHERE, Plain
+from pugd.dialects.plain import MIXED, NOWHERE, Course, Plain, Together
+from pugd.dialects.plain import TOGETHER_BYTES_MAX as TOGETHER_EACH_BYTES_MAX
 from pugd.dialects.slices import Shape
 from pugd.enrich import agent, clock
 from pugd.enrich.cookieless import Salts, Visitor
@@ -51,6 +52,14 @@ REUSED_TOLD_EVERY_MS = 60_000
 """How often an event id that was used twice is logged: a broken sender sends many."""
 
 
+class Kept(Struct, gc=False):
+    """What is worked out once of what requests with one head say, dialect and Asked: kept with the head."""
+
+    known: bool = False
+    course: Course | None = None
+    """As what their bodies may be plain; None: they are not."""
+
+
 class Arrival(Struct, gc=False):
     """One request for accept: its body, inflated and out of its form, and what its path and headers said."""
 
@@ -67,6 +76,8 @@ class Arrival(Struct, gc=False):
     """Of the request, for the operator."""
     address: str = ""
     """Whom it is from (edge/forwarded.py), where places are told or cookieless visitors counted; nothing keeps it."""
+    kept: Kept | None = None
+    """Of its dialect and `asked`, where they are its head's own."""
 
 
 class AcceptStatistics(Struct, frozen=True):
@@ -183,15 +194,28 @@ class Accept:
         self._repeated = 0
         acks: list[Ack] = []
         kept = 0  # acks before this one know their position
-        for arrival in arrivals:
+        together = self._lay_together(arrivals)
+        at = 0
+        while at < len(arrivals):
             # Runs of plain bodies and of others take turns, so that all keep the order of their arrival.
+            counts, shapes, may_be_plain = plain.add_together(together, at, received_at)
+            if counts:
+                if batch.length:
+                    self._keep(batch, arrivals, acks, kept, size, received_at)
+                    kept, batch = len(acks), Batch()
+                acks += self._took(arrivals[at : at + len(counts)], counts, shapes, received_at)
+                at += len(counts)
+                if at == len(arrivals):
+                    break
+            arrival = arrivals[at]
+            at += 1
             key = arrival.key
             if key is not None and not arrival.piece:
                 over = self._keys.admit(key, received_at)
                 if over is not None:
                     acks.append(self.refuse(arrival, over, received_at))
                     continue
-            taken = self._take_plain(arrival, received_at)
+            taken = self._take_plain(arrival, received_at) if may_be_plain else None
             if taken is not None:
                 if batch.length:
                     self._keep(batch, arrivals, acks, kept, size, received_at)
@@ -219,22 +243,86 @@ class Accept:
             self._datagrams.refused += datagrams
         return acks
 
+    def _lay_together(self, arrivals: Sequence[Arrival]) -> Together:
+        """Those small bodies of which nothing must be known before the next is read: their key stands in their head,
+        and has no limits."""
+        together = Together()
+        for arrival in arrivals:
+            key = arrival.key
+            if (
+                key is not None
+                and not key.rate
+                and not key.per_day
+                and len(arrival.body) <= TOGETHER_EACH_BYTES_MAX
+                and arrival.piece is None
+                and (course := self._course(arrival)) is not None
+                and course.said is not None
+                and (place := self._place(arrival)) is not None
+            ):
+                together.lay(course, key.project, place, arrival.body)
+            else:
+                together.leave()
+        return together
+
+    def _course(self, arrival: Arrival) -> Course | None:
+        """As what its body may be plain; None: it is not."""
+        kept = arrival.kept
+        if kept is not None and kept.known:
+            return kept.course
+        asked = arrival.asked
+        way = as_plain(arrival.dialect, asked)
+        course = None if way is None else self._plain.course(way, asked.user_agent if asked.from_browser else "")
+        if kept is not None:
+            kept.known, kept.course = True, course
+        return course
+
+    def _place(self, arrival: Arrival) -> bytes | None:
+        """Where the events of its body are from, if that is plain; None: it is not."""
+        places = self._places
+        if places is None:
+            return NOWHERE
+        asked = arrival.asked
+        said = address_of_all(arrival.dialect, arrival.body, asked)
+        # What is learnt of a browser's contexts is told from that of others by its user agent.
+        if said == MIXED or (asked.from_browser and not asked.user_agent):
+            return None
+        if said == REMOTE or (said is None and asked.from_browser):
+            return bytes(places.find(arrival.address))
+        return NOWHERE
+
+    def _took(
+        self, arrivals: Sequence[Arrival], counts: Sequence[int], shapes: Sequence[int], received_at: int
+    ) -> list[Ack]:
+        """The acks of requests whose events were added together, which are counted."""
+        acks: list[Ack] = []
+        counted, events = arrivals[0].key, 0
+        for arrival, count, shape in zip(arrivals, counts, shapes, strict=True):
+            course = self._course(arrival)
+            assert course is not None, "as it was laid"
+            if arrival.key is not counted:
+                self._count(counted, events, received_at)
+                counted, events = arrival.key, 0
+            events += count
+            told = course.way.form.told(shape, count, len(arrival.body), received_at)
+            acks.append(Ack(count, [], None, 0, told))
+        self._count(counted, events, received_at)
+        return acks
+
+    def _count(self, key: WriteKey | None, events: int, received_at: int) -> None:
+        assert key is not None, "what was taken was taken for a key"
+        self._keys.count(key, events, received_at)
+
     def _take_plain(self, arrival: Arrival, received_at: int) -> Ack | None:
         """Take a request whose events are all plain; None: it is left for the long way, which also says why not."""
-        asked, plain = arrival.asked, self._plain
-        way = as_plain(arrival.dialect, asked)
-        if way is None:
+        plain = self._plain
+        course = self._course(arrival)
+        if course is None:
             return None
-        user_agent = asked.user_agent if asked.from_browser else ""
-        place = NOWHERE
-        if self._places is not None:
-            said = address_of_all(arrival.dialect, arrival.body, asked)
-            # What is learnt of a browser's contexts is told from that of others by its user agent.
-            if said == MIXED or (asked.from_browser and not user_agent):
-                return None
-            if said == REMOTE or (said is None and asked.from_browser):
-                place = bytes(self._places.find(arrival.address))
-        count = plain.add(way, arrival.body, received_at, user_agent=user_agent, place=place)
+        place = self._place(arrival)
+        if place is None:
+            return None
+        way = course.way
+        count = plain.add(way, arrival.body, received_at, user_agent=course.user_agent, place=place)
         if not count:
             return None
         key = arrival.key
@@ -276,9 +364,7 @@ class Accept:
                 ack.position = position
             elif ack.accepted:
                 self._unavailable += 1
-                key = arrivals[index].key
-                assert key is not None, "what was taken was taken for a key"
-                self._keys.count(key, -ack.accepted, received_at)
+                self._count(arrivals[index].key, -ack.accepted, received_at)
                 acks[index] = Ack(0, [], NO_ROOM, 0)
         if reused:
             self._refuse_reused(reused, reused_ids, acks, begin)

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from pugd import errors
-from pugd.accept import LATER, TOGETHER_BYTES_MAX, Accept, Arrival
+from pugd.accept import LATER, TOGETHER_BYTES_MAX, Accept, Arrival, Kept
 from pugd.dialects.dialect import Asked, Dialect, Reply
 from pugd.dialects.known import DIALECTS, chosen
 from pugd.edge import form, gate, routes, snippet
@@ -61,6 +61,8 @@ class _Note(Struct, gc=False):
     """Why its key is."""
     success: bytes | None = None
     """What is answered where all was taken, if that is always the same."""
+    kept: Kept | None = None
+    """What accept.py keeps of `dialect` and `asked`."""
 
 
 class Reception:
@@ -127,7 +129,7 @@ class Reception:
         arrivals: list[Arrival] = []
         senders: list[Request] = []
         opened_bytes = opened_bytes_all = 0
-        generation = self._gate.generation
+        generation, clients = self._gate.generation, self._clients
         if self._waiting:
             requests, self._waiting = self._waiting + requests, []
         for request in requests:
@@ -162,9 +164,9 @@ class Reception:
             assert note.route is not None
             if note.route.others:
                 dialect = chosen(note.route.handler, note.route.others, body, asked)
-            arrival = Arrival(asked, body, note.key, dialect, path=head.path)
-            if self._clients is not None:
-                arrival.address = self._clients.of(request.peer, head.forwarded_for, head.forwarded)
+            address = "" if clients is None else clients.of(request.peer, head.forwarded_for, head.forwarded)
+            kept = note.kept if asked is note.asked and dialect is note.dialect else None
+            arrival = Arrival(asked, body, note.key, dialect, None, None, head.path, address, kept)
             arrivals.append(arrival)
             senders.append(request)
             if opened_bytes > TOGETHER_BYTES_MAX:
@@ -274,7 +276,7 @@ class Reception:
             return _Note(generation, _made(failed), route=route, refused=key)
         constant = dialect.constant(asked)
         success = _made(constant) if constant is not None else None
-        return _Note(generation, None, "", route, dialect, asked, key, None, success)
+        return _Note(generation, None, "", route, dialect, asked, key, None, success, Kept())
 
 
 TOO_MUCH: Final = Refused(503, Refusal(errors.UNAVAILABLE, "too much is being received at once; try again later"))

@@ -20,7 +20,7 @@ from pugd.dialects.dialect import Asked
 from pugd.enrich.cookieless import Salts
 from pugd.enrich.place import Places
 from pugd.large import Large
-from pugd.model import EVENT, Ack
+from pugd.model import EVENT, Ack, Batch
 
 
 @pytest.fixture
@@ -155,15 +155,16 @@ def test_both_ways_tell_the_same_places(tmp_path: Path) -> None:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(accept, "as_plain", way)
                 made = World(directory, places=places)
-                taken = made.accept._take_plain
+                long_way = made.accept._read
 
-                def take(arrival: Arrival, at: int, taken: Any = taken) -> Ack | None:
+                def read(arrival: Arrival, batch: Batch, at: int, long_way: Any = long_way) -> Ack:
                     nonlocal short
-                    ack: Ack | None = taken(arrival, at)
-                    short += ack is not None
+                    short -= 1
+                    ack: Ack = long_way(arrival, batch, at)
                     return ack
 
-                patch.setattr(made.accept, "_take_plain", take)
+                patch.setattr(made.accept, "_read", read)
+                short += len(bodies)
                 for dialect, call, query, body in bodies:
                     asked = Asked(call, query, from_browser=is_browser, user_agent=user_agent)
                     data = msgspec.json.encode(body)  # without spaces, as libraries write

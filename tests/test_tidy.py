@@ -75,7 +75,7 @@ WAIT = {
 
 FACES = {
     *("identity.graph", "identity.duplicates", "columns.block", "journal.writer", "journal.record", "edge.udp"),
-    *("dialects.storable", "dialects.slices", "dialects.plain", "dialects.protobuf", "journal.files"),
+    *("dialects.storable", "dialects.slices", "dialects.plain", "dialects.protobuf", "journal.files", "edge.sockets"),
 }
 """Modules that may call C, each its own section of native/pugd.cdef."""
 

@@ -9,6 +9,7 @@ import math
 import select
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -24,8 +25,9 @@ class Owner(Protocol):
     touched: list[Connection]
     """Connections that may have something to send."""
 
-    def hold(self, position: int, request: Request) -> None:
-        """Answer it once the journal is flushed up to `position`."""
+    @property
+    def hold(self) -> Callable[[int, Request], None]:
+        """Of a position and a request: answer it once the journal is flushed up to there."""
 
 
 class Request(msgspec.Struct, gc=False, eq=False):
@@ -35,12 +37,12 @@ class Request(msgspec.Struct, gc=False, eq=False):
     """Until it is answered or lost: which also breaks the circle with the connection's queue."""
     head: Head
     body: bytes
+    peer: str = ""
+    """The address of the other end, which may be gone by now; '' of a Unix socket."""
     response: bytes | None = None
     """What is sent when its turn comes."""
     held: bytes | None = None
     """What is sent once it is flushed."""
-    peer: str = ""
-    """The address of the other end, which may be gone by now; '' of a Unix socket."""
 
     def answer(self, response: bytes) -> None:
         """Send `response` (from `response.py`), after the answers to earlier requests of its connection."""
@@ -92,9 +94,7 @@ class Connection:
         "peer",
         "queue",
         "read_deadline",
-        "recv_into",
         "scanned",
-        "send",
         "socket",
         "touched",
     )
@@ -104,8 +104,6 @@ class Connection:
         self.socket = sock
         self.fd = sock.fileno()
         self.peer = peer
-        self.recv_into = sock.recv_into
-        self.send = sock.send
         self.inbox: bytearray | None = None
         """Part of a head, or requests not yet parsed."""
         self.scanned = 0
@@ -137,6 +135,14 @@ class Connection:
         """Input is read past before closing."""
         self.linger_left = -1
         self.closed = False
+
+    def is_between(self) -> bool:
+        """What comes next is the beginning of a request, and is read as one."""
+        return self.inbox is None and self.chunks is None and self.linger_left < 0
+
+    def is_served(self) -> bool:
+        """Everything that was asked is answered, and sent, and more may be asked."""
+        return not (self.queue or self.outbox or self.last or self.ended or self.paused)
 
     def is_idle(self) -> bool:
         """Nothing is half read, unanswered or unsent."""

@@ -135,7 +135,10 @@ class Gate:
             self.replace({text: key for text, key in self._keys.items() if not 0 < key.until <= now})
 
     def admit(self, key: WriteKey, now: int) -> Refusal | None:
-        """Why nothing may be sent with an opened key at `now`, ms; None: it may. cost  0.1 µs, asked of each request"""
+        """Why nothing may be sent with an opened key at `now`, ms; None: it may.
+
+        cost     0.1 µs, asked of each request whose key has limits
+        """
         meter = self._meters.get(key.id)
         if meter is None:
             meter = self._meters[key.id] = Meter(key)

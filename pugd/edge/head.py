@@ -14,6 +14,7 @@ exactly as strict: these very bytes were parsed before, and digits in place of d
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import httptools
@@ -283,10 +284,12 @@ class Heads:
     `count_max` heads of at most HEAD_CACHED_BYTES_MAX bytes each.
     """
 
-    __slots__ = ("_count_max", "_old", "_seen", "_young", "missed")
+    __slots__ = ("_count_max", "_old", "_seen", "_told", "_young", "missed")
 
-    def __init__(self, count_max: int = 2048) -> None:
+    def __init__(self, count_max: int = 2048, told: Callable[[bytes, Head], None] | None = None) -> None:
+        """`told`: of each that is remembered, whenever somebody asks for it"""
         self._count_max = count_max
+        self._told = told
         self._young: dict[tuple[bytes, bytes], Head] = {}
         self._old: dict[tuple[bytes, bytes], Head] = {}
         self._seen: set[int] = set()
@@ -307,16 +310,20 @@ class Heads:
             key = (before, rest)
             head = self._young.get(key)
             if head is not None:
+                if self._told is not None:
+                    self._told(raw, head)
                 return head, int(digits)
         else:
             digits = b""
             key = (raw, b"")
             head = self._young.get(key)
             if head is not None:
+                if self._told is not None:
+                    self._told(raw, head)
                 return head, head.content_length
         head = self._old.get(key)
         if head is not None:
-            self._remember(key, head)
+            self._remember(key, head, raw)
             return head, int(digits) if digits else head.content_length
         self.missed += 1
         parsed = parse(raw)
@@ -325,15 +332,17 @@ class Heads:
         if len(raw) <= HEAD_CACHED_BYTES_MAX:
             sight = hash(key)
             if sight in self._seen:
-                self._remember(key, parsed)
+                self._remember(key, parsed, raw)
             else:
                 if len(self._seen) >= 4 * self._count_max:
                     self._seen.clear()
                 self._seen.add(sight)
         return parsed, parsed.content_length
 
-    def _remember(self, key: tuple[bytes, bytes], head: Head) -> None:
+    def _remember(self, key: tuple[bytes, bytes], head: Head, raw: bytes) -> None:
         if len(self._young) >= self._count_max:
             self._old = self._young
             self._young = {}
         self._young[key] = head
+        if self._told is not None:
+            self._told(raw, head)

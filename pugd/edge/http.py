@@ -5,7 +5,10 @@ descriptor is itself pollable, so Trio waits on it and nothing else. A wake-up g
 
     poll → read every ready connection once → parse → handle(all whole requests, datagrams, now) → send
 
-and what became ready meanwhile is the next one: natural batching, nothing waits for more to come. `handle` is
+All connections are read in one call, and answered in one (sockets.py); what came as one whole request with a head met
+before, as most does, is a request without being parsed.
+
+What became ready meanwhile is the next one: natural batching, nothing waits for more to come. `handle` is
 synchronous. It answers each request at once, or when the journal has flushed a position; answers leave in the order of
 their requests on a connection, whatever order they are given in. One `send` a connection a wake-up.
 
@@ -31,8 +34,9 @@ from pugd.edge.bounds import KIB, MIB, Bounds, EdgeStatistics
 from pugd.edge.chunked import ChunkedBody
 from pugd.edge.connection import Connection, Request
 from pugd.edge.dates import Dates
-from pugd.edge.head import Head, Heads, may_become
+from pugd.edge.head import HEAD_CACHED_BYTES_MAX, Head, Heads, may_become
 from pugd.edge.response import CONTINUE, Refused, invalid, refused, spliced, without_body
+from pugd.edge.sockets import Sockets
 from pugd.edge.udp import Datagrams, DatagramSocket
 from pugd.edge.unflushed import Unflushed
 from pugd.errors import TIMEOUT, TOO_LARGE, UNAVAILABLE
@@ -42,6 +46,10 @@ _EVENTS_MAX: Final = 256
 _ACCEPTS_MAX: Final = 128  # new connections a wake-up and listener
 _SPARE_CONNECTIONS: Final = 256  # beyond the most: those that are only told to come back later
 _CHECKPOINT_S: Final = 0.002  # how long busy wake-ups may follow one another before other tasks have a turn
+_READ_BYTES_MAX: Final = 256 * KIB
+"""Of one connection at a time."""
+_READ_TOGETHER_BYTES: Final = 16 * KIB
+"""Of several: beyond that the rest are read later, so that what came is still in a core's cache when it is copied."""
 _PART_BYTES_MAX: Final = 256 * KIB
 _PART_BYTES_MIN: Final = 16 * KIB
 _STAY_S: Final = 0.001
@@ -53,6 +61,7 @@ _LINGER_BYTES_MAX: Final = 64 * MIB
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 _GONE: Final = select.EPOLLERR | select.EPOLLHUP
+_LATER: Final = (-errno.EAGAIN, -errno.EWOULDBLOCK)
 
 
 class Edge:
@@ -94,12 +103,14 @@ class Edge:
         self._bounds = bounds or Bounds()
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
-        self._heads = Heads()
-        self._shared = bytearray(256 * KIB)
+        self._shared = bytearray(_READ_BYTES_MAX + _READ_TOGETHER_BYTES)
         self._view = memoryview(self._shared)
+        self._sockets = Sockets(self._shared, _READ_BYTES_MAX, min(HEAD_CACHED_BYTES_MAX, self._bounds.head_bytes_max))
+        self._heads = Heads(told=self._sockets.learn)
         self._requests: list[Request] = []
         self.touched: list[Connection] = []
         self._unflushed = Unflushed()
+        self.hold = self._unflushed.hold
         self._held_bytes = 0
         self._accepting = False
         self._draining = False
@@ -210,18 +221,18 @@ class Edge:
         self._dates.turn(self._now)
         connections = self._connections
         datagrams: Datagrams | None = None
+        ready: list[Connection] = []
         for fd, mask in events:
             connection = connections.get(fd)
             if connection is not None:
-                if mask == _IN:
-                    self._receive(connection)
-                else:
-                    if mask & _OUT:
-                        self._send_rest(connection)
-                    if mask & _IN:
-                        self._receive(connection)
-                    elif mask & _GONE:
-                        self._close(connection)
+                if mask & _OUT:
+                    self._send_rest(connection)
+                if connection.parts is not None and mask & _IN:
+                    self._receive_body(connection, connection.parts)
+                elif mask & _IN:
+                    ready.append(connection)
+                elif mask & _GONE:
+                    self._close(connection)
             elif fd == self._flushed_fd:
                 self._release()
             elif fd == self._datagrams_fd:
@@ -229,6 +240,7 @@ class Edge:
                 datagrams = self._datagrams.receive()
             elif fd in self._listeners:
                 self._accept(self._listeners[fd])
+        self._receive(ready)
         self.send_answers()  # what was flushed leaves before what is new is worked on
         requests = self._requests
         if requests or datagrams is not None or busy:
@@ -237,10 +249,6 @@ class Edge:
             self._handle(requests, datagrams, time.time_ns() // 1_000_000)
         self.send_answers()
         return True
-
-    def hold(self, position: int, request: Request) -> None:
-        """Part of Request.answer_when_flushed."""
-        self._unflushed.hold(position, request)
 
     def _release(self) -> None:
         try:
@@ -311,16 +319,27 @@ class Edge:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def _receive(self, connection: Connection) -> None:
-        if connection.parts is not None:
-            self._receive_body(connection, connection.parts)
-            return
-        try:
-            count = connection.recv_into(self._shared)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._close(connection)
+    def _receive(self, ready: list[Connection]) -> None:
+        """Read once from each of these, of which none is amid a body of a known length."""
+        view, body_bytes_max = self._view, self._bounds.body_bytes_max
+        ready = [connection for connection in ready if not connection.closed]
+        while ready:
+            counts, begins, heads, bodies = self._sockets.receive([connection.fd for connection in ready])
+            for connection, count, begin, head, body in zip(ready, counts, begins, heads, bodies, strict=False):
+                end = begin + count
+                if head is None or not connection.is_between() or end - body > body_bytes_max:
+                    self._received(connection, count, begin)
+                    continue
+                self._bytes_received += count
+                connection.read_deadline = math.inf
+                self._take(connection, head, bytes(view[body:end]))
+            ready = ready[len(counts) :]
+
+    def _received(self, connection: Connection, count: int, begin: int) -> None:
+        """What came of one of them: so many bytes of the buffer from `begin` on, or minus an errno."""
+        if count < 0:
+            if count not in _LATER:
+                self._close(connection)
             return
         self._bytes_received += count
         if connection.linger_left >= 0:
@@ -330,9 +349,9 @@ class Edge:
         elif count == 0:
             self._end_of_input(connection)
         elif connection.inbox is None:
-            self._parse(connection, self._shared, self._view, count)
+            self._parse(connection, self._shared, self._view, begin, begin + count)
         else:
-            connection.inbox += self._view[:count]
+            connection.inbox += self._view[begin : begin + count]
             self._parse_inbox(connection)
 
     def _receive_body(self, connection: Connection, parts: list[bytes]) -> None:
@@ -380,12 +399,11 @@ class Edge:
         assert inbox is not None
         with memoryview(inbox) as view:
             connection.inbox = None
-            self._parse(connection, inbox, view, len(inbox))
+            self._parse(connection, inbox, view, 0, len(inbox))
 
-    def _parse(self, connection: Connection, data: bytearray, view: memoryview, end: int) -> None:
-        """Take every whole request of data[:end]; keep the rest."""
+    def _parse(self, connection: Connection, data: bytearray, view: memoryview, at: int, end: int) -> None:
+        """Take every whole request of data[at:end]; keep the rest."""
         bounds = self._bounds
-        at = 0
         while at < end:
             if connection.chunks is not None:
                 taken = connection.chunks.take(view, at, end)
@@ -453,7 +471,7 @@ class Edge:
 
     def _take(self, connection: Connection, head: Head, body: bytes) -> None:
         """A whole request."""
-        request = Request(connection, head, body, peer=connection.peer)
+        request = Request(connection, head, body, connection.peer)
         self._requests.append(request)
         queue = connection.queue
         queue.append(request)
@@ -556,13 +574,26 @@ class Edge:
         while self.touched:
             touched = self.touched
             self.touched = []
+            sending: list[Connection] = []
+            answers: list[bytes] = []
             for connection in touched:
                 connection.touched = False
-                if not connection.closed:
-                    self._send(connection)
+                if not connection.closed and (out := self._next_answers(connection)):
+                    sending.append(connection)
+                    answers.append(out)
+            if not sending:
+                continue
+            sent = self._sockets.send([connection.fd for connection in sending], answers)
+            idle_at = self._now + self._bounds.idle_s
+            for index, connection in enumerate(sending):
+                if sent is None and connection.is_served():
+                    connection.deadline = idle_at
+                else:
+                    out = answers[index]
+                    self._sent(connection, out, len(out) if sent is None else sent[index])
 
-    def _send(self, connection: Connection) -> None:
-        """Send the answers that are next in order."""
+    def _next_answers(self, connection: Connection) -> bytes:
+        """The answers that are next in order, if they can be sent now; empty: there are none."""
         queue = connection.queue
         parts: list[bytes] = []
         dated = self._dates.known
@@ -575,24 +606,21 @@ class Edge:
                 answer = spliced(answer, b"Connection: close\r\n")
                 connection.last = True
             parts.append(dated.get(answer) or self._dates.dated(answer))
-        if not parts:
-            return
         out = parts[0] if len(parts) == 1 else b"".join(parts)
-        if connection.outbox:
+        if connection.outbox and out:
             connection.outbox += out
             if len(connection.outbox) > self._bounds.output_bytes_max:
                 self._close(connection)
-            return
-        self._send_bytes(connection, out)
+            return b""
+        return out
 
-    def _send_bytes(self, connection: Connection, out: bytes) -> None:
-        try:
-            sent = connection.send(out)
-        except BlockingIOError:
+    def _sent(self, connection: Connection, out: bytes, sent: int) -> None:
+        """So many bytes of `out` went, or minus an errno."""
+        if sent < 0:
+            if sent not in _LATER:
+                self._close(connection)
+                return
             sent = 0
-        except OSError:
-            self._close(connection)
-            return
         if sent < len(out):
             if sent or not connection.outbox:
                 connection.deadline = self._now + self._bounds.answer_s
@@ -619,8 +647,10 @@ class Edge:
                 self._parse_inbox(connection)
 
     def _send_rest(self, connection: Connection) -> None:
-        if connection.outbox:
-            self._send_bytes(connection, connection.outbox)
+        out = connection.outbox
+        if out:
+            sent = self._sockets.send([connection.fd], [out])
+            self._sent(connection, out, len(out) if sent is None else sent[0])
 
     def _finish(self, connection: Connection) -> None:
         """Everything is answered and no more is asked: close, past unread input where there may be some."""

@@ -158,8 +158,137 @@ static struct pugd_plain *make(uint64_t seed)
 
 enum { BODIES = 40 };
 
+/* What two hold of the same events is the same. */
+static void assert_same(struct pugd_plain *a, struct pugd_plain *b, size_t count)
+{
+    size_t n, m;
+    assert(pugd_plain_count(a) == count && pugd_plain_count(b) == count);
+    const uint8_t *x = pugd_plain_event_keys(a, &n), *y = pugd_plain_event_keys(b, &m);
+    assert(x && y && n == m && !memcmp(x, y, n));
+    x = pugd_plain_ids(a, &n), y = pugd_plain_ids(b, &m);
+    assert(x && y && n == m && !memcmp(x, y, n));
+    uint64_t *actors = calloc(count + 1, sizeof *actors);
+    assert(actors);
+    for (size_t i = 0; i < count; i++) actors[i] = i * 77;
+    x = pugd_plain_rows(a, actors, NULL, 0, NULL, 0, &n), y = pugd_plain_rows(b, actors, NULL, 0, NULL, 0, &m);
+    assert(x && y && n == m && !memcmp(x, y, n));
+    free(actors);
+}
+
+/* Many bodies in one call are what they are one by one, up to the first that is not to be among them, and from any on. */
+static void test_many(void)
+{
+    enum { EVENTS_MAX = 3 };
+    static const char *const agents[] = {"", "Mozilla/5.0", "Mozilla/5.1"};
+    static const char *const places[] = {"", "\xa0\xa0", "\xa2NZ"};
+    static uint8_t room[1 << 20];
+    struct pugd_plain *many = make(5), *one = make(5);
+    uint64_t added = 0, not_plain = 0, alone_of[4] = {0};
+    for (int round = 0; round < 4000; round++) {
+        int64_t said[BODIES * PUGD_PLAIN_SAID_COUNT];
+        size_t ends[BODIES + 1] = {0}, at = 0;
+        int apart[BODIES];
+        if (round % 5 == 0) { /* small buffers again, which must grow */
+            pugd_plain_free(many);
+            pugd_plain_free(one);
+            many = make((uint64_t)round);
+            one = make((uint64_t)round);
+        }
+        pugd_plain_reset(many);
+        pugd_plain_reset(one);
+        for (int b = 0; b < BODIES; b++) {
+            int single = (int)rnd(2), form = (int)rnd(3);
+            const char *agent = agents[rnd(3)], *place = places[rnd(3)];
+            int64_t *s = said + b * PUGD_PLAIN_SAID_COUNT;
+            apart[b] = !rnd(20);
+            memset(s, 0, PUGD_PLAIN_SAID_COUNT * sizeof *s);
+            s[PUGD_PLAIN_SAID_FORM] = apart[b] ? PUGD_PLAIN_ALONE : form + 3 * single;
+            if (!apart[b]) {
+                s[PUGD_PLAIN_SAID_CALL] = single && !form ? PUGD_PLAIN_TRACK : 0;
+                s[PUGD_PLAIN_SAID_SENT_AT] = rnd(2) ? NOW - 61000 : -1;
+                s[PUGD_PLAIN_SAID_PROJECT] = 1 + rnd(300);
+                s[PUGD_PLAIN_SAID_AGENT_LENGTH] = (int64_t)strlen(agent);
+                s[PUGD_PLAIN_SAID_PLACE_LENGTH] = (int64_t)strlen(place);
+                size_t length = make_body(form, single);
+                s[PUGD_PLAIN_SAID_LENGTH] = (int64_t)length;
+                at += (size_t)sprintf((char *)room + at, "%s%s", agent, place);
+                memcpy(room + at, text, length);
+                at += length;
+            }
+            ends[b + 1] = at;
+        }
+        uint8_t *bytes = malloc(at ? at : 1); /* the sanitizer guards its end */
+        uint32_t *took = malloc(2 * BODIES * sizeof *took);
+        assert(bytes && took);
+        memcpy(bytes, room, at);
+        for (size_t begin = 0; begin < BODIES;) {
+            int alone = -1;
+            failing_of = rnd(3) ? 0 : 100;
+            size_t count = pugd_plain_add_many(many, bytes, said, begin, BODIES, NOW, EVENTS_MAX, took, &alone);
+            failing_of = 0;
+            assert(begin + count <= BODIES);
+            size_t before = pugd_plain_count(one);
+            for (size_t b = begin; b <= begin + count && b < BODIES; b++) {
+                const int64_t *s = said + b * PUGD_PLAIN_SAID_COUNT;
+                if (apart[b]) {
+                    assert(b == begin + count && alone == 1);
+                    alone_of[0]++;
+                    break;
+                }
+                const uint8_t *body = bytes + ends[b] + s[PUGD_PLAIN_SAID_AGENT_LENGTH] + s[PUGD_PLAIN_SAID_PLACE_LENGTH];
+                int64_t events = pugd_plain_add(
+                    one, (uint32_t)s[PUGD_PLAIN_SAID_FORM], body, (size_t)s[PUGD_PLAIN_SAID_LENGTH],
+                    (int)s[PUGD_PLAIN_SAID_CALL], NOW, s[PUGD_PLAIN_SAID_SENT_AT], bytes + ends[b],
+                    (uint32_t)s[PUGD_PLAIN_SAID_AGENT_LENGTH], bytes + ends[b] + s[PUGD_PLAIN_SAID_AGENT_LENGTH],
+                    (uint32_t)s[PUGD_PLAIN_SAID_PLACE_LENGTH]);
+                size_t key_length, changes = 0, number = (size_t)(events & (PUGD_PLAIN_LEARN - 1));
+                int shape, learns = events >= PUGD_PLAIN_LEARN;
+                pugd_plain_key(one, &key_length, &shape);
+                if (events) pugd_plain_changing(one, pugd_plain_count(one) - number, &changes);
+                if (b < begin + count) {
+                    assert(events > 0 && !learns && !changes && number <= EVENTS_MAX);
+                    assert(took[2 * (b - begin)] == number && took[2 * (b - begin) + 1] == (uint32_t)shape);
+                    pugd_plain_own(one, number, (uint32_t)s[PUGD_PLAIN_SAID_PROJECT]);
+                    added++;
+                } else if (!events) {
+                    assert(alone == 0 || alone == 1); /* or there was no memory to see it */
+                    not_plain += alone == 0;
+                } else {
+                    assert(alone == 1);
+                    alone_of[1] += learns;
+                    alone_of[2] += changes > 0;
+                    alone_of[3] += number > EVENTS_MAX;
+                    int64_t unknown;
+                    while (learns && (unknown = pugd_plain_unknown(one)) >= 0)
+                        if (pugd_plain_learn(one, (size_t)unknown, (const uint8_t *)"mid", 3, (const uint8_t *)"tail", 4)) break;
+                    pugd_plain_drop(one, number);
+                    /* What the one learnt, the other is to know. */
+                    events = pugd_plain_add(
+                        many, (uint32_t)s[PUGD_PLAIN_SAID_FORM], body, (size_t)s[PUGD_PLAIN_SAID_LENGTH],
+                        (int)s[PUGD_PLAIN_SAID_CALL], NOW, s[PUGD_PLAIN_SAID_SENT_AT], bytes + ends[b],
+                        (uint32_t)s[PUGD_PLAIN_SAID_AGENT_LENGTH], (const uint8_t *)"", 0);
+                    assert((size_t)(events & (PUGD_PLAIN_LEARN - 1)) == number);
+                    while ((unknown = pugd_plain_unknown(many)) >= 0)
+                        if (pugd_plain_learn(many, (size_t)unknown, (const uint8_t *)"mid", 3, (const uint8_t *)"tail", 4)) break;
+                    pugd_plain_drop(many, number);
+                }
+            }
+            assert(pugd_plain_count(many) == pugd_plain_count(one) && pugd_plain_count(one) >= before);
+            begin += count + 1;
+        }
+        assert_same(many, one, pugd_plain_count(one));
+        free(bytes);
+        free(took);
+    }
+    pugd_plain_free(many);
+    pugd_plain_free(one);
+    assert(added > 10000 && not_plain > 1000);
+    for (int i = 0; i < 4; i++) assert(alone_of[i] > 100);
+}
+
 int main(void)
 {
+    test_many();
     uint64_t taken = 0, refused = 0, starved = 0, changes = 0, of[3] = {0};
     struct pugd_plain *p = make(1);
     const uint8_t *agents[] = {(const uint8_t *)"", (const uint8_t *)"Mozilla/5.0", (const uint8_t *)"Mozilla/5.1"};
