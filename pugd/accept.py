@@ -203,8 +203,9 @@ class Accept:
                 if batch.length:
                     self._keep(batch, arrivals, acks, kept, size, received_at)
                     kept, batch = len(acks), Batch()
-                acks += self._took(arrivals[at : at + len(counts)], counts, shapes, received_at)
-                at += len(counts)
+                end = at + len(counts)
+                acks += self._took(arrivals[at:end], together.courses[at:end], counts, shapes, received_at)
+                at = end
                 if at == len(arrivals):
                     break
             arrival = arrivals[at]
@@ -247,17 +248,18 @@ class Accept:
         """Those small bodies of which nothing must be known before the next is read: their key stands in their head,
         and has no limits."""
         together = Together()
+        somewhere = self._places is not None
         for arrival in arrivals:
-            key = arrival.key
+            key, kept = arrival.key, arrival.kept
             if (
                 key is not None
                 and not key.rate
                 and not key.per_day
                 and len(arrival.body) <= TOGETHER_EACH_BYTES_MAX
                 and arrival.piece is None
-                and (course := self._course(arrival)) is not None
+                and (course := kept.course if kept is not None and kept.known else self._course(arrival)) is not None
                 and course.said is not None
-                and (place := self._place(arrival)) is not None
+                and (place := self._place(arrival) if somewhere else NOWHERE) is not None
             ):
                 together.lay(course, key.project, place, arrival.body)
             else:
@@ -291,13 +293,17 @@ class Accept:
         return NOWHERE
 
     def _took(
-        self, arrivals: Sequence[Arrival], counts: Sequence[int], shapes: Sequence[int], received_at: int
+        self,
+        arrivals: Sequence[Arrival],
+        courses: Sequence[Course | None],
+        counts: Sequence[int],
+        shapes: Sequence[int],
+        received_at: int,
     ) -> list[Ack]:
         """The acks of requests whose events were added together, which are counted."""
         acks: list[Ack] = []
         counted, events = arrivals[0].key, 0
-        for arrival, count, shape in zip(arrivals, counts, shapes, strict=True):
-            course = self._course(arrival)
+        for arrival, course, count, shape in zip(arrivals, courses, counts, shapes, strict=True):
             assert course is not None, "as it was laid"
             if arrival.key is not counted:
                 self._count(counted, events, received_at)

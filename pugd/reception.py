@@ -225,6 +225,18 @@ class Reception:
         else:
             acks = self._accept.take(arrivals, datagrams.data, len(datagrams), received_at, datagrams.offsets)
         for request, arrival, ack in zip(senders, arrivals, acks, strict=True):
+            note = request.head.note
+            if (
+                ack.position
+                and ack.failed is None
+                and not ack.refused
+                and type(note) is _Note
+                and note.success is not None
+                and note.dialect is arrival.dialect
+                and type(ack.of) is not Reply
+            ):
+                request.answer_when_flushed(ack.position, note.success)  # the usual end
+                continue
             if ack is LATER:
                 assert self._large is not None
                 if not self._large.add(request, arrival, received_at):
@@ -239,13 +251,8 @@ class Reception:
             failure = arrival.dialect.failure(status_of(ack.failed.code), ack, arrival.asked)
             request.answer(_made(failure, retry_s=ack.failed.retry_s))
             return
-        note = request.head.note
-        if type(ack.of) is Reply:
-            answer = _made(ack.of)
-        elif not ack.refused and type(note) is _Note and note.success and note.dialect is arrival.dialect:
-            answer = note.success
-        else:
-            answer = _made(arrival.dialect.success(ack, arrival.asked))
+        of = ack.of
+        answer = _made(of if type(of) is Reply else arrival.dialect.success(ack, arrival.asked))
         if ack.position:
             request.answer_when_flushed(ack.position, answer)
         else:

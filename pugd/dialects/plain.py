@@ -188,9 +188,11 @@ _ALONE: Final = (int(lib.PUGD_PLAIN_ALONE), *(0,) * (lib.PUGD_PLAIN_SAID_COUNT -
 class Together:
     """Small bodies that are added in one call, and the places of others between them."""
 
-    __slots__ = ("_bytes", "_numbers", "_parts", "_said")
+    __slots__ = ("_bytes", "_numbers", "_parts", "_said", "courses")
 
     def __init__(self) -> None:
+        self.courses: list[Course | None] = []
+        """Of each body; None of those that are not among them."""
         self._parts: list[bytes] = []
         self._said: list[int] = []
         self._bytes = b""
@@ -199,24 +201,22 @@ class Together:
     def lay(self, course: Course, project: int, place: bytes, body: bytes) -> None:
         """The next body, of a course that has `said`: of at most TOGETHER_BYTES_MAX."""
         assert course.said is not None
+        self.courses.append(course)
         self._parts += (course.agent, place, body)
         self._said += course.said
         self._said += (project, len(place), len(body))
 
     def leave(self) -> None:
         """The next body is not among them."""
+        self.courses.append(None)
         self._said += _ALONE
-
-    def has(self, index: int) -> bool:
-        """Is this body among them?"""
-        return bool(self._said[len(_ALONE) * index] != _ALONE[0])
 
     def laid(self) -> tuple[bytes, Any, int]:
         """All of it as native/plain.h draws it: bytes, numbers, how many. Nothing is laid after that."""
         if self._numbers is None:
             self._bytes = b"".join(self._parts)
             self._numbers = ffi.from_buffer("int64_t[]", array("q", self._said))
-        return self._bytes, self._numbers, len(self._said) // len(_ALONE)
+        return self._bytes, self._numbers, len(self.courses)
 
 
 def named(struct: type[Struct], roles: Mapping[int, Sequence[str]]) -> dict[str, int]:
@@ -309,7 +309,7 @@ class Plain:
         returns  how many events each has; how each holds them; whether `add` may still add the first that was not
         cost     one call, about 0.5 µs a body of one event of 470 bytes; without the interpreter lock
         """
-        if not together.has(begin):
+        if together.courses[begin] is None:
             return [], [], True
         held, numbers, count = together.laid()
         if len(self._took) < 2 * count:
@@ -504,7 +504,8 @@ class Plain:
 
         `old`  those whose rows are of old events (model.OLD_EVENT); both ascend
         """
-        left, olds = ffi.new("uint32_t[]", leave_out), ffi.new("uint32_t[]", old)
+        left = ffi.new("uint32_t[]", leave_out) if leave_out else ffi.NULL
+        olds = ffi.new("uint32_t[]", old) if old else ffi.NULL
         return self._written(
             lib.pugd_plain_rows(
                 self._plain, ffi.from_buffer("uint64_t[]", actors), left, len(leave_out), olds, len(old), self._length

@@ -16,7 +16,7 @@ import msgspec
 
 from pugd.edge.chunked import ChunkedBody
 from pugd.edge.head import Head
-from pugd.edge.response import spliced, without_body
+from pugd.edge.response import without_body
 
 
 class Owner(Protocol):
@@ -51,7 +51,7 @@ class Request(msgspec.Struct, gc=False, eq=False):
             return
         head = self.head
         if head.extra:
-            response = spliced(response, head.extra)
+            response = head.with_extra(response)
         if head.is_head:
             response = without_body(response)
         self.response = response

@@ -20,7 +20,7 @@ from typing import Final
 import httptools
 import msgspec
 
-from pugd.edge.response import Refused, invalid
+from pugd.edge.response import Refused, invalid, spliced
 
 HEADERS_COUNT_MAX: Final = 100
 HEAD_CACHED_BYTES_MAX: Final = 2048
@@ -81,7 +81,7 @@ _SPELLINGS: Final = {spelt: name for name in (*_WANTED, *_UNWANTED) for spelt in
 
 class Head(msgspec.Struct, gc=False, eq=False):
     """What a request's head said, of the headers somebody needs. Shared by all requests with the same head: read only,
-    but for `note`."""
+    but for `note` and what `with_extra` remembers."""
 
     method: str
     path: str
@@ -120,6 +120,15 @@ class Head(msgspec.Struct, gc=False, eq=False):
     note: object = None
     """None until whoever handles the request leaves here what it worked out of this head: its route, its key. Nothing
     that refers back to the head."""
+    answered: tuple[bytes, bytes] | None = None
+    """The answer that it had last, and that with `extra`."""
+
+    def with_extra(self, answer: bytes) -> bytes:
+        """`answer` with `extra`. cost  0.1 µs where it is the very same answer as the last time, as it mostly is"""
+        last = self.answered
+        if last is None or last[0] is not answer:
+            last = self.answered = (answer, spliced(answer, self.extra))
+        return last[1]
 
 
 class _Progress:

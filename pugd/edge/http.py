@@ -45,7 +45,7 @@ _EVENTS_MAX: Final = 256
 """Connections a wake-up reads. The kernel hands out ready ones in turn, so the rest come next."""
 _ACCEPTS_MAX: Final = 128  # new connections a wake-up and listener
 _SPARE_CONNECTIONS: Final = 256  # beyond the most: those that are only told to come back later
-_CHECKPOINT_S: Final = 0.002  # how long busy wake-ups may follow one another before other tasks have a turn
+_CHECKPOINT_S: Final = 0.005  # how long busy wake-ups may follow one another before other tasks have a turn
 _READ_BYTES_MAX: Final = 256 * KIB
 """Of one connection at a time."""
 _READ_TOGETHER_BYTES: Final = 16 * KIB

@@ -13,6 +13,7 @@ from running_edge import OK, Client, Running, running, statuses
 
 from pugd.edge.bounds import Bounds
 from pugd.edge.connection import Request
+from pugd.edge.response import response
 
 
 def post(length: int = 2) -> bytes:
@@ -133,3 +134,21 @@ async def test_as_many_as_may_be_pipelined_do_not_stop_it() -> None:
                 await trio.sleep(0)
             at_work.flush(1)
             assert (await client.answer())[0] == 200
+
+
+async def test_each_answer_to_one_head_is_its_own() -> None:
+    """What an answer looks like to a browser is remembered with the head."""
+
+    def answer(at_work: Running, request: Request) -> None:
+        request.answer(response(200, request.body) if request.body != b"{." else OK)
+
+    async with running(handler=answer) as at_work:
+        clients = [await at_work.connect() for _ in range(2)]
+        for number in range(6):
+            for origin, client in zip((b"https://a.example", b"https://b.example"), clients, strict=True):
+                for body in (b"{.", b"%d" % number):
+                    head = b"POST / HTTP/1.1\r\nHost: x\r\nOrigin: %s\r\nContent-Length: %d\r\n\r\n"
+                    await client.send(head % (origin, len(body)) + body)
+                    status, headers, said = await client.answer()
+                    assert (status, said) == (200, body if body != b"{." else OK[-16:])
+                    assert headers["access-control-allow-origin"] == origin.decode()
