@@ -1,5 +1,6 @@
 """What questions about many people cost, the cost of person_of in them, and DuckDB beside, over the same data in
-Parquet. `python bench/bench_questions.py [--events 10000000] [--directory DIR]` (`pip install duckdb` first)
+Parquet. `python bench/bench_questions.py [--events 10000000] [--only funnel] [--directory DIR]` (`pip install duckdb`
+first)
 
 Ten names of events over four months, 500 000 persons, 200 000 of them with two ids, made inside ClickHouse. Each
 question is asked in turns: of pugd, of pugd that joins `person_of` (as it does until a dictionary is made), of pugd as
@@ -274,6 +275,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--only", default="", help="questions that begin so")
     parser.add_argument("--directory", type=Path)
     options = parser.parse_args()
     duckdb = importlib.import_module("duckdb")
@@ -301,7 +303,8 @@ def main() -> None:
             await belonging.make(1, newest)
             base = belonging.base(1)
             assert base is not None
-            owners_of["kept"] = Owners(1, bound("UInt64", LINKED_PLACE), Kept(base.name, held=base))
+            kept = Kept(base.name, base.cells, base.shift, held=base)
+            owners_of["kept"] = Owners(1, bound("UInt64", LINKED_PLACE), kept)
 
         trio.run(keep)
         peer = duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY})
@@ -316,6 +319,8 @@ def main() -> None:
             return lambda: run(one) if isinstance(one, Plan) else one(run)
 
         for name, planned in questions().items():
+            if not name.startswith(options.only):
+                continue
             other = peers.get(name)
             ways = {way: asked(planned(way)) for way in ("kept", "joined", "alone")}
             turns: dict[str, list[tuple[float, float, int]]] = {way: [] for way in (*ways, "peer")}
