@@ -122,17 +122,22 @@ class Split:
         """To read of each row."""
         self.joins: list[tuple[str, Sql]] = []
         """(name, sub-select of (person, times, presents)) to join by person."""
+        self._named: dict[int, str] = {}
+        """Of each leaf, by its identity: where an event meets one condition or another, that is asked once more."""
 
     def decided(self, node: Node, at: Sql) -> Sql:
         """The condition, of `columns` and `joins`. `at`: the event's time in ms."""
 
         def leaf(one: Row | Whose | Past) -> Sql:
+            name = self._named.get(id(one))
             if isinstance(one, Past):
-                name = f"past_{len(self.joins) + 1}"
-                self.joins.append((name, one.history))
+                if name is None:
+                    name = self._named[id(one)] = f"past_{len(self.joins) + 1}"
+                    self.joins.append((name, one.history))
                 return one.met(told_then(name, at))
-            name = f"leaf_{len(self.columns) + 1}"
-            self.columns.append((name, sql("toUInt8(ifNull($met, 0) != 0)", met=self._leaf(one))))
+            if name is None:
+                name = self._named[id(one)] = f"leaf_{len(self.columns) + 1}"
+                self.columns.append((name, sql("toUInt8(ifNull($met, 0) != 0)", met=self._leaf(one))))
             return named(name)
 
         return rendered(node, leaf)

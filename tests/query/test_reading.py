@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 from inhabited import NOW, SEGMENTS, Twin, by_hand, compared, inhabited, of_person, persons
 
 from pugd import ask
-from pugd.query.sql import sql
+from pugd.query.sql import plan, sql
 from pugd.question import QuestionError
 
 
@@ -55,19 +55,29 @@ async def test_which_events_meet_a_condition(random):
         of = reading(history, now=NOW, segments=SEGMENTS)
         of.everywhere = random.choice([of.everywhere, of.condition(leaves[2], "where")])
         everywhere = of.everywhere is not reading(history).everywhere
+        only = random.choice([True, False])
         rows = await found(
             sql(
                 "SELECT id, person, mark FROM $events",
-                events=of.events([of.condition(asked, "where")], only=False, columns=[("id", sql("event_id"))]),
+                events=of.events([of.condition(asked, "where")], only=only, columns=[("id", sql("event_id"))]),
             )
         )
         wanted = {
-            (event["event_id"], event["person"], int(plain.met(asked, event["person"], event)))
+            (event["event_id"], event["person"], int(met))
             for event in plain.happened
-            if not everywhere or plain.met(leaves[2], event["person"], event)
+            if ((met := plain.met(asked, event["person"], event)) or not only)
+            and (not everywhere or plain.met(leaves[2], event["person"], event))
         }
-        assert set(rows) == wanted, (asked, everywhere)
+        assert set(rows) == wanted, (asked, everywhere, only)
         assert len(rows) == len(wanted)
+
+
+def test_the_past_that_decides_whether_an_event_is_read_and_what_it_meets_is_joined_once():
+    of = reading(History(1), now=NOW)
+    first, second = (
+        of.condition(ask.Condition(trait=key, value=1, as_of="event"), "where") for key in ("plan", "size")
+    )
+    assert plan(of.events([first, second])).sql.count(" AS past_") == 2
 
 
 def test_a_segment_is_no_part_of_itself():
