@@ -13,7 +13,7 @@ places in the link log, which is read here.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -32,20 +32,9 @@ from pugd.errors import (
     StoreUnavailableError,
 )
 from pugd.limits import Limits, refusing
-from pugd.model import person_text
+from pugd.persons import OneKnown, Persons, Placed, together
 from pugd.query import links, people, schema, timeline, times, whole
-from pugd.query.person import (
-    Located,
-    Owners,
-    located,
-    locating,
-    plan_belonged,
-    plan_changes,
-    plan_newest,
-    plan_places,
-    shape_changes,
-    shape_places,
-)
+from pugd.query.person import Located, Owners, plan_changes, shape_changes
 from pugd.query.sql import Plan, Sql, bound
 from pugd.query.timeline import Row
 from pugd.query.whole import Whole
@@ -54,7 +43,6 @@ from pugd.question import (
     Explain,
     ExplainAnswer,
     IdentityError,
-    LeftOut,
     Link,
     Merge,
     MergeAnswer,
@@ -71,7 +59,6 @@ from pugd.question import (
     RefusedEventsAnswer,
     Timeline,
     TimelineAnswer,
-    UnknownPersonError,
     Unlink,
     UnlinkAnswer,
 )
@@ -125,26 +112,6 @@ class Command(Protocol):
     async def __call__(self, do: str, /, **arguments: object) -> Any: ...
 
 
-class _Placed(msgspec.Struct, frozen=True):
-    """Who an actor is."""
-
-    project: int
-    actor: int
-    members: Located
-    found: Sequence[tuple[int, int, Collection[int]]]
-    """Of its actors, and of those that once were: its person, and all that it ever belonged to."""
-    looked: set[int]
-    """The persons whose actors those are."""
-
-
-class _Found(msgspec.Struct, frozen=True):
-    """One person, as a question finds it."""
-
-    person: Person
-    left_out: LeftOut
-    said: links.Said
-
-
 class _Page(msgspec.Struct, frozen=True):
     """Of a timeline."""
 
@@ -154,42 +121,7 @@ class _Page(msgspec.Struct, frozen=True):
     """As timeline.plan_history says."""
 
 
-class _Known(msgspec.Struct, frozen=True):
-    """What is known of some persons."""
-
-    persons: dict[int, Person]
-    left_out: LeftOut
-    links: people.Links
-    activity: Sequence[Sequence[Any]]
-    """As people.plan_activity says."""
-
-
 T = TypeVar("T")
-A = TypeVar("A")
-B = TypeVar("B")
-
-
-async def together(first: Callable[[], Awaitable[A]], second: Callable[[], Awaitable[B]]) -> tuple[A, B]:
-    """Both at once. Of an error of one, the other is cancelled.
-
-    raises   what was raised first, as it is
-    """
-    found: list[Any] = [None, None]
-    failed: list[Exception] = []
-
-    async def one(place: int, read: Callable[[], Awaitable[Any]]) -> None:
-        try:
-            found[place] = await read()
-        except Exception as error:  # noqa: BLE001 — raised again below, not as one of a group
-            failed.append(error)
-            nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one, 0, first)
-        nursery.start_soon(one, 1, second)
-    if failed:
-        raise failed[0]
-    return found[0], found[1]
 
 
 class Answer:
@@ -219,7 +151,7 @@ class Answer:
         self.actor = actor
         self.limits = limits or Limits()
         self._belonging = belonging
-        self._rows_max = rows_max
+        self.persons = Persons(self.run, rows_max)
         self._offered: frozenset[str] | None = None
         self._asked: frozenset[str] = frozenset()
         """Settings that this ClickHouse has, of those that it was asked about."""
@@ -307,9 +239,8 @@ class Answer:
         if question.search:
             actors = people.shape_matching(await self.run(people.plan_matching(question, owners.place)))
         page = people.shape_page(question, await self.run(people.plan_page(question, owners, only, actors)))
-        found = await self.run(locating(question.project, page.persons, page.place)) if page.persons else []
-        members = located(page.persons, found)
-        known = await self._known(question.project, members.values(), IDS_IN_LISTS_MAX, question.as_of)
+        members = await self.persons.located(question.project, page.persons, page.place)
+        known = await self.persons.known(question.project, members.values(), IDS_IN_LISTS_MAX, question.as_of)
         persons = known.persons
         listed = [persons[person] for person in page.persons if person in persons]
         return PeopleAnswer(
@@ -317,18 +248,16 @@ class Answer:
         )
 
     async def _person(self, question: OnePerson, asked_at: str, stored_until: str | None) -> PersonAnswer:
-        placed, one = await self._placed_whole(question.project, question.actor)
+        placed, one = await self.persons.placed(question.project, question.actor)
+        found, refused = await together(
+            partial(self.persons.found, placed, one, question.as_of), partial(self._refused, placed, one)
+        )
+        return PersonAnswer(found.person, sum(refused.values()), asked_at, _as_of(question.as_of), stored_until)
+
+    async def _refused(self, placed: Placed, one: Whole | None) -> Mapping[str, int]:
         if one is not None:
-            found, refused = self._of_whole(placed, one, question.as_of), dict(whole.refused(one))
-        else:
-            found, rows = await together(
-                partial(self._summed_up, placed, question.as_of),
-                partial(self.run, links.plan_refused(question.project, placed.members.actors)),
-            )
-            refused = links.shape_refused(rows)
-        return PersonAnswer(
-            found.person, sum(refused.values()), asked_at, _as_of(question.as_of), stored_until
-        )  # fmt: skip
+            return whole.refused(one)
+        return links.shape_refused(await self.run(links.plan_refused(placed.project, placed.members.actors)))
 
     async def _timeline(
         self,
@@ -339,24 +268,21 @@ class Answer:
         met: Sql | None = None,
         before: Sql | None = None,
     ) -> TimelineAnswer:
-        one = None
         plain = met is None and before is None and not question.search
-        if plain:
-            placed, one = await self._placed_whole(question.project, question.actor, texts=True)
+        placed, one = await self.persons.placed(question.project, question.actor, texts=plain)
+        know = partial(self.persons.found, placed, one, question.as_of)
+        if plain and one is not None:
+            person = await know()
+            page = await self._page_of_whole(question, placed, one, person)
         else:
-            placed = await self._placed(question.project, question.actor)
-        if one is not None:
-            person, page = await self._page_of_whole(question, placed, one)
-        else:
-            person, page = await self._page_of_statements(question, placed, met, before, known_long=plain)
+            person, page = await self._page_of_statements(question, placed, know, met, before)
         entries = timeline.shape(page.rows, page.history, person.said.first)
         return TimelineAnswer(
             person.person, entries, page.following, asked_at, person.left_out, _as_of(question.as_of), stored_until
         )
 
-    async def _page_of_whole(self, question: Timeline, placed: _Placed, one: Whole) -> tuple[_Found, _Page]:
-        person = self._of_whole(placed, one, question.as_of)
-        taken_out = await self._taken_out(placed)
+    async def _page_of_whole(self, question: Timeline, placed: Placed, one: Whole, person: OneKnown) -> _Page:
+        taken_out = await self.persons.taken_out(placed)
 
         async def read(asked: Timeline, last: timeline.Key | None = None) -> tuple[list[Row], str | None]:
             found: list[Sequence[Any]] = [*whole.entries(asked, one, person.said.joins, timeline.after(asked, last))]
@@ -371,24 +297,28 @@ class Answer:
             if entry is None:
                 raise _no_such_entry(question)
             page, following = await self._around(question, entry, read)
-        return person, _Page(page, following, whole.history(one, page))
+        return _Page(page, following, whole.history(one, page))
 
     async def _page_of_statements(
-        self, question: Timeline, placed: _Placed, met: Sql | None, before: Sql | None, *, known_long: bool
-    ) -> tuple[_Found, _Page]:
-        """`known_long`: there are too many rows to read them whole."""
+        self,
+        question: Timeline,
+        placed: Placed,
+        know: Callable[[], Awaitable[OneKnown]],
+        met: Sql | None,
+        before: Sql | None,
+    ) -> tuple[OneKnown, _Page]:
         actors = placed.members.actors
-        one: _Found | None = None
+        one: OneKnown | None = None
         known = trio.Event()
 
-        async def know() -> _Found:
+        async def knowing() -> OneKnown:
             nonlocal one
-            one = await (self._summed_up if known_long else self._one)(placed, question.as_of)
+            one = await know()
             known.set()
             return one
 
         async def turn() -> _Page:
-            taken_out = await self._taken_out(placed)
+            taken_out = await self.persons.taken_out(placed)
 
             async def read(asked: Timeline, last: timeline.Key | None = None) -> tuple[list[Row], str | None]:
                 plan = timeline.plan_entries(asked, actors, taken_out, last=last, met=met)
@@ -410,7 +340,7 @@ class Answer:
             history = timeline.plan_history(question.project, actors, page)
             return _Page(page, following, [] if history is None else await self.run(history))
 
-        return await together(know, turn)
+        return await together(knowing, turn)
 
     async def _around(
         self, question: Timeline, entry: Row, read: Callable[[Timeline, Any], Awaitable[Any]]
@@ -428,27 +358,11 @@ class Answer:
             page.reverse()
         return page, timeline.shape_next(question.order, page) if len(page) > half else None
 
-    async def _taken_out(self, one: _Placed) -> list[int]:
-        """Places in the link log of the entries that took somebody else out of this person."""
-        project, actors = one.project, one.members.actors
-        own = set(actors)
-        others = {actor for actor, _, _ in one.found}
-        if more := {person for actor, _, ever in one.found if actor in own for person in ever} - one.looked:
-            others.update(actor for (actor,) in await self.run(plan_belonged(project, more)))
-        others -= own
-        if not others:
-            return []
-        found = await self.run(links.plan_taken_out(project, others))
-        if not found:
-            return []
-        persons = await self.run(links.plan_persons(project, {*actors, *(out for _, out in found)}))
-        return links.left(found, actors, persons)
-
     async def _refusals(self, question: Refusals, asked_at: str, stored_until: str | None) -> RefusalsAnswer:
         actors = None
         if question.actor is not None:
-            placed = await self._placed(question.project, question.actor)
-            await self._one(placed)
+            placed, one = await self.persons.placed(question.project, question.actor)
+            await self.persons.found(placed, one)
             actors = placed.members.actors
         found = await self.run(links.plan_refusals(question, actors))
         page, following = links.shape_refusals(question, found)
@@ -501,7 +415,7 @@ class Answer:
         _allowed(done["refused"], a_id, b_id)
         await self._caught_up(done["order"])
         groups = [Located(group[0], tuple(sorted(group))) for group in done["persons"]]
-        persons = (await self._known(project, groups, None)).persons
+        persons = (await self.persons.known(project, groups, None)).persons
         removed = await self._links(project, done["removed"])
         left_out = await self._links(project, done["left_out"])
         return UnlinkAnswer(
@@ -515,8 +429,8 @@ class Answer:
         done = await self._collector("merge", project=project, a=a_id, b=b_id)
         _allowed(done["refused"], a_id, b_id)
         await self._caught_up(done["order"])
-        one = await self._one(await self._placed(project, done["person"]))
-        return MergeAnswer(one.person, done["order"], asked_at)
+        found = await self.persons.found(*await self.persons.placed(project, done["person"]))
+        return MergeAnswer(found.person, done["order"], asked_at)
 
     async def _pair(
         self, project: int, a_id: str, b_id: str, fields: tuple[str, str] = ("a", "b")
@@ -526,8 +440,8 @@ class Answer:
         raises   IdentityError where one was never seen
         """
         actors = [self.actor(project, a_id), self.actor(project, b_id)]
-        members = located(actors, await self.run(locating(project, actors)))
-        persons = (await self._known(project, members.values(), None)).persons
+        members = await self.persons.located(project, actors)
+        persons = (await self.persons.known(project, members.values(), None)).persons
         for field, id_, actor in zip(fields, (a_id, b_id), actors, strict=True):
             if members[actor].person not in persons:
                 raise IdentityError(
@@ -553,85 +467,6 @@ class Answer:
             raise StoreUnavailableError(
                 f"{done}ClickHouse does not hold yet what came of it: ask for the person in a while."
             )
-
-    # -- persons -------------------------------------------------------------------------------------------------------
-
-    async def _placed(self, project: int, actor: int) -> _Placed:
-        async def nothing(_: Sequence[int]) -> None:
-            pass
-
-        return (await self._placed_while(project, actor, nothing))[0]
-
-    async def _placed_while(
-        self, project: int, actor: int, read: Callable[[Sequence[int]], Awaitable[T]]
-    ) -> tuple[_Placed, T]:
-        """`read` is given all actors that may be the person's, while it is found out which of them are."""
-        # The place first: whatever stands there or before is seen by the reads that follow.
-        ((place,),), own = await together(
-            partial(self.run, plan_newest(project)), partial(self.run, plan_places(project, [actor]))
-        )
-        persons = {actor, *(person for _, person, _ in own)}
-        while True:
-            actors = sorted({actor, *(other for (other,) in await self.run(plan_belonged(project, persons)))})
-            rows, had = await together(partial(self.run, plan_places(project, actors)), partial(read, actors))
-            found = shape_places(rows, place)
-            one = located([actor], found)[actor]
-            if one.person in persons:
-                return _Placed(project, actor, one, found, persons), had
-            persons.add(one.person)  # it was placed there since `own` was read
-
-    async def _placed_whole(self, project: int, actor: int, *, texts: bool = False) -> tuple[_Placed, Whole | None]:
-        placed, rows = await self._placed_while(project, actor, partial(self._rows, project, texts=texts))
-        return placed, whole.shape(placed.members.actors, *rows, self._rows_max)
-
-    async def _rows(self, project: int, actors: Sequence[int], *, texts: bool) -> tuple[Any, Any, Any]:
-        """All that there is of these actors, or more than may be: events, operations, links."""
-        most = self._rows_max
-        events, (operations, entries) = await together(
-            partial(self.run, whole.plan_events(project, actors, most, texts=texts)),
-            partial(
-                together,
-                partial(self.run, whole.plan_operations(project, actors, most)),
-                partial(self.run, whole.plan_links(project, actors, most)),
-            ),
-        )
-        return events, operations, entries
-
-    def _of_whole(self, placed: _Placed, one: Whole, as_of: int | None = None) -> _Found:
-        """raises UnknownPersonError"""
-        accepted = whole.accepted(one)
-        activity = whole.activity(one, accepted)
-        values = whole.values(one, placed.members.person, as_of)
-        persons, left_out = people.shape_persons([placed.members], accepted, activity, values)
-        return _found(placed, _Known(persons, left_out, accepted, activity))
-
-    async def _one(self, placed: _Placed, as_of: int | None = None) -> _Found:
-        """raises UnknownPersonError, StoreUnavailableError, StoreError"""
-        actors = placed.members.actors
-        one = whole.shape(actors, *await self._rows(placed.project, actors, texts=False), self._rows_max)
-        return self._of_whole(placed, one, as_of) if one is not None else await self._summed_up(placed, as_of)
-
-    async def _summed_up(self, placed: _Placed, as_of: int | None = None) -> _Found:
-        """As `_one`, of whom there is too much to read."""
-        return _found(placed, await self._known(placed.project, [placed.members], None, as_of))
-
-    async def _known(
-        self, project: int, members: Iterable[Located], ids_max: int | None, as_of: int | None = None
-    ) -> _Known:
-        """What is known of these persons, read by their actors."""
-        distinct = list({at.person: at for at in members}.values())
-        actors = [actor for at in distinct for actor in at.actors]
-        if not actors:
-            return _Known({}, LeftOut(0, 0), people.Links([]), [])
-
-        async def seen() -> tuple[people.Links, Any]:
-            said = people.Links([tuple(row) for row in await self.run(people.plan_links(project, actors))])
-            return said, await self.run(people.plan_activity(project, actors, said))
-
-        changes = people.plan_traits(project, distinct, as_of)
-        (accepted, activity), traits = await together(seen, partial(self.run, changes))
-        persons, left_out = people.shape_persons(distinct, accepted, activity, traits, ids_max=ids_max)
-        return _Known(persons, left_out, accepted, activity)
 
     async def owners(self, project: int, *, kept: bool = True) -> Owners:
         """As of now. `kept`: maybe as they are kept at hand, for as long as the answer of this is held.
@@ -687,17 +522,6 @@ class Answer:
             raise
         finally:
             self._seconds += time.monotonic() - begun
-
-
-def _found(placed: _Placed, known: _Known) -> _Found:
-    """raises UnknownPersonError"""
-    one = placed.members
-    if one.person not in known.persons:
-        raise UnknownPersonError(
-            "not_found",
-            f"Nobody was seen as {person_text(placed.actor)} yet. Look for people with GET /v1/people?search=…",
-        )
-    return _Found(known.persons[one.person], known.left_out, links.said(one.actors, known.links, known.activity))
 
 
 def _no_such_entry(question: Timeline) -> QuestionError:

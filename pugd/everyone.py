@@ -22,7 +22,7 @@ from pugd.model import Project, person_number, person_text
 from pugd.numbers import Numbers
 from pugd.query import meaning, order, times
 from pugd.query.conditions import ALWAYS
-from pugd.query.person import Owners, located, locating
+from pugd.query.person import Owners
 from pugd.query.reading import Reading
 from pugd.query.sql import Sql, bound, joined, plan, sql
 from pugd.query.tokens import Writer, opened
@@ -189,7 +189,7 @@ class Everyone:
         async def answer(_: None, asked_at: str, stored_until: str | None) -> MembershipsAnswer:
             reading = await self.reading(project, asked_at, None)
             reading = reading.of_segments(rules)
-            found = located([actor], await self._answer.run(locating(project.id, [actor])))[actor]
+            found = (await self._answer.persons.located(project.id, [actor]))[actor]
             life = Life(self._answer.run, reading, found.actors, {one.name: one for one in kept})
             told = [await life.membership(one.name, rules) for one in kept if one.name in rules and not one.archived]
             return MembershipsAnswer(

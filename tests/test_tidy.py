@@ -45,7 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "drain": VOCABULARY | {"journal", "columns", "store"},
     "repair": VOCABULARY | {"commands", "drain", "store"},
     "belonging": VOCABULARY | {"query"},
-    "answer": VOCABULARY | {"belonging", "query", "store", "control"},
+    "persons": VOCABULARY | {"query"},
+    "answer": VOCABULARY | {"belonging", "persons", "query", "store", "control"},
     "stays": VOCABULARY | {"query"},
     "numbers": VOCABULARY | {"query"},
     "everyone": VOCABULARY | {"answer", "numbers", "query", "stays"},
@@ -67,7 +68,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
 }
 WAIT = {
-    *("process", "supervisor", "collector", "keeper", "drain", "repair", "check", "answer", "belonging", "commands"),
+    *(
+        "process",
+        "supervisor",
+        "collector",
+        "keeper",
+        "drain",
+        "repair",
+        "check",
+        "answer",
+        "persons",
+        "belonging",
+        "commands",
+    ),
     "__main__",
     *("edge.http", "edge.udp", "store.clickhouse", "control.postgres", "control.control", "web.turns"),
 }

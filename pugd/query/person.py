@@ -12,9 +12,8 @@ at or before a place that was seen once is seen by every later read.
 That is `Owners`: either all of `person_of` as of the place, brought together and joined, or, where that of an earlier
 place is kept in ClickHouse's memory (belonging.py), a look-up there, with what came since beside it as values.
 
-One person is read in two steps: `located` finds all its actors, and everything after that reads by these actors alone.
-Of a single one, short statements find them (`plan_newest`, `plan_places`, `plan_belonged`): of a long one, ClickHouse
-takes longer to plan it than to run these.
+Given persons are read in two steps: `located` finds all their actors, and everything after that reads by these actors
+alone. Three short statements find them (persons.py): one long one would take ClickHouse longer to plan than these take.
 """
 
 from __future__ import annotations
@@ -258,30 +257,6 @@ def celling(name: str, shift: int) -> str:
     """What the dictionary beside it keeps: (cell, inhabited) of each cell that somebody of `name` is in. Taken from
     there, since whom the table has may have changed in between."""
     return f"SELECT DISTINCT bitShiftRight(actor, {shift:d}) AS cell, 1 AS inhabited FROM {name}"  # noqa: S608
-
-
-def locating(project: int, actors: Sequence[int], place: int | None = None) -> Plan:
-    """Which persons do these actors belong to, and which actors have those persons, or had?
-
-    `place`  where an earlier statement of the same question stood in the link log; None: now
-    returns  rows of (actor, its person, all persons that it ever belonged to)
-    """
-    given = bound("Array(UInt64)", list(actors))
-    at = newest(project) if place is None else bound("UInt64", place)
-    of_given = sql("SELECT person FROM $mapping", mapping=mapping(project, sql("place"), [among(sql("actor"), actors)]))
-    persons = sql("($of_given UNION ALL SELECT arrayJoin($given))", of_given=of_given, given=given)
-    ever = sql(
-        "SELECT actor $rows",
-        rows=rows("person_of", project, [sql("person IN $persons", persons=persons)]),
-    )
-    condition = sql("actor IN ($ever UNION ALL SELECT arrayJoin($given))", ever=ever, given=given)
-    return plan(
-        sql(
-            "WITH $at AS place SELECT actor, argMax(person, version), groupUniqArray(person) $rows GROUP BY actor",
-            at=at,
-            rows=rows("person_of", project, [sql("version <= place"), condition]),
-        )
-    )
 
 
 def located(actors: Sequence[int], found: Iterable[tuple[int, int, Collection[int]]]) -> dict[int, Located]:

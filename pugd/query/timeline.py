@@ -63,27 +63,28 @@ class Row(NamedTuple):
     collector: str
     epoch: int
     position: int
-    event_id: str
-    user_id: str
-    anonymous_id: str
-    transport: str
-    platform: str
-    session_id: str
-    name: str
-    """event: its name; link: the call."""
-    properties: str
-    context: str
-    path: str
-    url: str
-    title: str
-    place: int
+    event_id: str = ""
+    user_id: str = ""
+    anonymous_id: str = ""
+    transport: str = ""
+    platform: str = ""
+    session_id: str = ""
+    name: str = ""
+    """event: its name; link: the call; session: how many events."""
+    properties: str = ""
+    context: str = ""
+    path: str = ""
+    url: str = ""
+    title: str = ""
+    place: int = 0
     """link: in the link log; session: when it ended, ms."""
-    a: str
-    b: str
-    refused: str
-    operations: list[tuple[str, str, str]]
+    a: str = ""
+    """link: an id, as `b`; session: the page where it began, and in `b` where it ended."""
+    b: str = ""
+    refused: str = ""
+    operations: Sequence[tuple[str, str, str]] = ()
     """traits: (key, operation, value) each."""
-    whence: list[str]
+    whence: Sequence[str] = ()
     """event: country, region and city, '' each where it is not known."""
 
 

@@ -19,7 +19,7 @@ from pugd.query import people
 from pugd.query.people import Moment
 from pugd.query.person import among, rows, touching
 from pugd.query.sessions import IDLE_MS, LONGEST_MS, SAME_ID_MS
-from pugd.query.sql import Plan, bound, joined, plan, sql
+from pugd.query.sql import Plan, Sql, bound, joined, named, plan, sql
 from pugd.query.timeline import EVENT, LINK, SESSION, TRAITS, Key, Row
 from pugd.query.traits import History
 from pugd.question import Timeline
@@ -49,6 +49,7 @@ class Event(NamedTuple):
     bot: int
     cookieless: int
     path: str
+    # What only a timeline shows.
     properties: str = ""
     context: str = ""
     url: str = ""
@@ -113,23 +114,26 @@ class Whole(msgspec.Struct, frozen=True):
 
 # Reading.
 
-_SHORT = sql(
-    "actor, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), collector, epoch, position, call,"
-    " event, event_id, user_id, anonymous_id, session_id, transport, platform, bot, cookieless, path"
-)
-_LONG = sql("$short, properties_text, context, url, title, country, region, city", short=_SHORT)
-_OPERATION = sql(
-    "actor, toUnixTimestamp64Milli(occurred_at), toUnixTimestamp64Milli(received_at), collector, epoch, position,"
-    " event_id, distinct_id, user_id, anonymous_id, key, operation, value, transport, platform"
-)
-_ENTRY = sql(
-    "`order`, a, b, a_id, b_id, call, refused, toUnixTimestamp64Milli(occurred_at),"
-    " toUnixTimestamp64Milli(received_at), event_id, transport, platform, collector, epoch, position"
-)
+_OTHERWISE = {
+    "at": sql("toUnixTimestamp64Milli(occurred_at)"),
+    "received": sql("toUnixTimestamp64Milli(received_at)"),
+    "properties": sql("properties_text"),
+    "order": sql("`order`"),
+}
+
+
+def _columns(fields: Iterable[str]) -> Sql:
+    return joined(", ", (_OTHERWISE.get(field) or named(field) for field in fields))
+
+
+_SHORT = _columns(field for field in Event._fields if field not in Event._field_defaults)
+_LONG = _columns(Event._fields)
+_OPERATION = _columns(Operation._fields)
+_ENTRY = _columns(Entry._fields)
 
 
 def plan_events(project: int, actors: Sequence[int], rows_max: int, *, texts: bool) -> Plan:
-    """Rows of Event, and one more than there may be where there are more. `texts`: with what the last fields say."""
+    """Rows of Event, and one more than there may be where there are more. `texts`: with what only a timeline shows."""
     return plan(
         sql(
             "SELECT $columns $rows LIMIT $limit",
@@ -346,17 +350,16 @@ def _within(question: Timeline, place: Sequence[Any], last: Key | None) -> bool:
 
 def _event(row: Event) -> Row:
     return Row(
-        EVENT, row.at, row.received, row.collector, row.epoch, row.position, row.event_id, row.user_id,
-        row.anonymous_id, row.transport, row.platform, row.session_id, row.event, row.properties, row.context, row.path,
-        row.url, row.title, 0, "", "", "", [], [row.country, row.region, row.city],
+        EVENT, *row[1:6], row.event_id, row.user_id, row.anonymous_id, row.transport, row.platform, row.session_id,
+        row.event, row.properties, row.context, row.path, row.url, row.title,
+        whence=(row.country, row.region, row.city),
     )  # fmt: skip
 
 
 def _join(row: Event) -> Row:
     return Row(
-        LINK, row.at, row.received, row.collector, row.epoch, row.position - 1, row.event_id, row.user_id,
-        row.anonymous_id, row.transport, row.platform, "", "event", "", "", "", "", "", 0, row.anonymous_id,
-        row.user_id, "", [], [],
+        LINK, *row[1:5], row.position - 1, row.event_id, row.user_id, row.anonymous_id, row.transport, row.platform,
+        name="event", a=row.anonymous_id, b=row.user_id,
     )  # fmt: skip
 
 
@@ -364,8 +367,8 @@ def _entry(row: Entry) -> Row:
     said = row.call in ("identify", "event")
     return Row(
         LINK, row.at, row.received, row.collector, row.epoch, row.position, row.event_id, row.b_id if said else "",
-        row.a_id if said and (row.a_id != row.b_id or row.refused) else "", row.transport, row.platform, "", row.call,
-        "", "", "", "", "", row.order, row.a_id, row.b_id, row.refused, [], [],
+        row.a_id if said and (row.a_id != row.b_id or row.refused) else "", row.transport, row.platform,
+        name=row.call, place=row.order, a=row.a_id, b=row.b_id, refused=row.refused,
     )  # fmt: skip
 
 
@@ -374,12 +377,11 @@ def _calls(whole: Whole) -> Iterator[Row]:
     calls: dict[tuple[str, int, int], list[Operation]] = defaultdict(list)
     for row in whole.operations:
         calls[row.event_id, row.at, row.received].append(row)
-    for (event_id, at, received), operations in calls.items():
-        first = min(operations, key=lambda row: (row.collector, row.epoch, row.position))
+    for operations in calls.values():
+        first = min(operations, key=lambda row: row[3:6])
         yield Row(
-            TRAITS, at, received, first.collector, first.epoch, first.position, event_id, first.user_id,
-            first.anonymous_id, first.transport, first.platform, "", "", "", "", "", "", "", 0, "", "", "",
-            [(row.key, row.operation, row.value) for row in operations], [],
+            TRAITS, *first[1:7], first.user_id, first.anonymous_id, first.transport, first.platform,
+            operations=[(row.key, row.operation, row.value) for row in operations],
         )  # fmt: skip
 
 
@@ -406,9 +408,8 @@ def _sessions(whole: Whole) -> Iterator[Row]:
 
 def _session(events: Sequence[Event]) -> Row:
     first = events[0]
-    pages = [row.path for row in events if row.path]
+    pages = [row.path for row in events if row.path] or [""]
     return Row(
-        SESSION, first.at, first.received, first.collector, first.epoch, first.position - 2, first.event_id,
-        first.user_id, first.anonymous_id, first.transport, first.platform, first.session_id, str(len(events)), "", "",
-        "", "", "", events[-1].at, pages[0] if pages else "", pages[-1] if pages else "", "", [], [],
+        SESSION, *first[1:5], first.position - 2, first.event_id, first.user_id, first.anonymous_id, first.transport,
+        first.platform, first.session_id, str(len(events)), place=events[-1].at, a=pages[0], b=pages[-1],
     )  # fmt: skip

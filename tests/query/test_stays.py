@@ -15,9 +15,9 @@ from reference import timeline
 from reference.timeline import World
 
 from pugd import ask, kept
+from pugd.persons import Persons
 from pugd.query import times
 from pugd.query.curves import BEGINNING, Curve, combined, counted, spliced, steps
-from pugd.query.person import located, locating
 from pugd.stays import Life
 
 
@@ -66,7 +66,7 @@ def kept_of(rules: dict[str, ask.AnySegment], created: int = 0) -> dict[str, kep
 
 async def life(history: History, person: int, rules: dict[str, ask.AnySegment], created: int = 0) -> Life:
     of = reading(history, now=NOW, segments=rules)
-    actors = located([person], await planned(locating(history.project, [person])))[person].actors
+    actors = (await Persons(planned).located(history.project, [person]))[person].actors
     return Life(planned, of, actors, kept_of(rules, created))
 
 

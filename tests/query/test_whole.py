@@ -90,9 +90,7 @@ async def test_sessions_and_pages(said, order, limit, since, until):
     pages: list[str] = []
     cursor = None
     while True:
-        (page,) = await both_ways(
-            history, [Timeline(**about, types=ENTRY_TYPES, limit=limit, cursor=cursor)]
-        )  # fmt: skip
+        (page,) = await both_ways(history, [Timeline(**about, types=ENTRY_TYPES, limit=limit, cursor=cursor)])
         pages += [entry["id"] for entry in page["entries"]]
         if (cursor := page["next"]) is None:
             break
