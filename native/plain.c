@@ -1180,37 +1180,33 @@ void pugd_plain_own(struct pugd_plain *p, size_t count, uint32_t project)
     for (size_t i = p->count - (count < p->count ? count : p->count); i < p->count; i++) p->events[i].project = project;
 }
 
-size_t pugd_plain_add_many(struct pugd_plain *p, const uint8_t *bytes, const int64_t *said, size_t from, size_t count,
+size_t pugd_plain_add_many(struct pugd_plain *p, const uint8_t *bytes, const int64_t *said, size_t count,
                            int64_t received_at, uint32_t events_max, uint32_t *took, int *alone)
 {
     *alone = 1;
     for (size_t i = 0; i < count; i++, said += PUGD_PLAIN_SAID_COUNT) {
-        if (said[PUGD_PLAIN_SAID_FORM] == PUGD_PLAIN_ALONE) {
-            if (i < from) continue;
-            return i - from;
-        }
+        if (said[PUGD_PLAIN_SAID_FORM] == PUGD_PLAIN_ALONE) return i;
         const uint8_t *agent = bytes, *place = agent + said[PUGD_PLAIN_SAID_AGENT_LENGTH];
         const uint8_t *body = place + said[PUGD_PLAIN_SAID_PLACE_LENGTH];
         bytes = body + said[PUGD_PLAIN_SAID_LENGTH];
-        if (i < from) continue;
         int64_t found = pugd_plain_add(
             p, (uint32_t)said[PUGD_PLAIN_SAID_FORM], body, (size_t)said[PUGD_PLAIN_SAID_LENGTH],
             (int)said[PUGD_PLAIN_SAID_CALL], received_at, said[PUGD_PLAIN_SAID_SENT_AT], agent,
             (uint32_t)said[PUGD_PLAIN_SAID_AGENT_LENGTH], place, (uint32_t)said[PUGD_PLAIN_SAID_PLACE_LENGTH]);
         if (found <= 0) {
             *alone = found < 0;
-            return i - from;
+            return i;
         }
         size_t events = (size_t)(found & (PUGD_PLAIN_LEARN - 1)), changes;
         if (found >= PUGD_PLAIN_LEARN || events > events_max || pugd_plain_changing(p, p->count - events, &changes)) {
             pugd_plain_drop(p, events);
-            return i - from;
+            return i;
         }
         pugd_plain_own(p, events, (uint32_t)said[PUGD_PLAIN_SAID_PROJECT]);
         *took++ = (uint32_t)events;
         *took++ = (uint32_t)p->shape;
     }
-    return count - from;
+    return count;
 }
 
 /* ---- what comes of it -------------------------------------------------------------------------------------------- */

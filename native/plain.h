@@ -219,11 +219,11 @@ enum pugd_plain_said {
  *   said    SAID_COUNT numbers of each of `count`
  *   took    2 numbers of each that was added: how many events, and its shape
  *
- * It begins with body `from` and stops at the first that is not plain (*alone: 0), or that must be added by itself
+ * It stops at the first that is not plain (*alone: 0), or that must be added by itself
  * (*alone: 1): one that is not among them, has more than `events_max` events, a context that is not known, or changes; or
  * there is no memory for it. Of that one nothing was added.
  * returns  how many bodies were added */
-size_t pugd_plain_add_many(struct pugd_plain *p, const uint8_t *bytes, const int64_t *said, size_t from, size_t count,
+size_t pugd_plain_add_many(struct pugd_plain *p, const uint8_t *bytes, const int64_t *said, size_t count,
                            int64_t received_at, uint32_t events_max, uint32_t *took, int *alone);
 
 /* The key that the body named which was added last, and its shape; NULL: none. */

@@ -188,11 +188,14 @@ _ALONE: Final = (int(lib.PUGD_PLAIN_ALONE), *(0,) * (lib.PUGD_PLAIN_SAID_COUNT -
 class Together:
     """Small bodies that are added in one call, and the places of others between them."""
 
-    __slots__ = ("_bytes", "_numbers", "_parts", "_said", "courses")
+    __slots__ = ("_begins", "_bytes", "_end", "_numbers", "_parts", "_said", "courses")
 
     def __init__(self) -> None:
         self.courses: list[Course | None] = []
         """Of each body; None of those that are not among them."""
+        self._begins: list[int] = []
+        """Where what is laid of each begins."""
+        self._end = 0
         self._parts: list[bytes] = []
         self._said: list[int] = []
         self._bytes = b""
@@ -202,6 +205,8 @@ class Together:
         """The next body, of a course that has `said`: of at most TOGETHER_BYTES_MAX."""
         assert course.said is not None
         self.courses.append(course)
+        self._begins.append(self._end)
+        self._end += len(course.agent) + len(place) + len(body)
         self._parts += (course.agent, place, body)
         self._said += course.said
         self._said += (project, len(place), len(body))
@@ -209,14 +214,18 @@ class Together:
     def leave(self) -> None:
         """The next body is not among them."""
         self.courses.append(None)
+        self._begins.append(self._end)
         self._said += _ALONE
 
-    def laid(self) -> tuple[bytes, Any, int]:
-        """All of it as native/plain.h draws it: bytes, numbers, how many. Nothing is laid after that."""
+    def laid(self, begin: int) -> tuple[bytes, Any, Any, int]:
+        """From number `begin` on, as native/plain.h draws it: whose bytes they are; the bytes, numbers, how many.
+        Nothing is laid after that."""
         if self._numbers is None:
             self._bytes = b"".join(self._parts)
             self._numbers = ffi.from_buffer("int64_t[]", array("q", self._said))
-        return self._bytes, self._numbers, len(self.courses)
+        bytes_ = ffi.from_buffer("uint8_t[]", self._bytes) + self._begins[begin]
+        numbers = self._numbers + begin * len(_ALONE)
+        return self._bytes, bytes_, numbers, len(self.courses) - begin
 
 
 def named(struct: type[Struct], roles: Mapping[int, Sequence[str]]) -> dict[str, int]:
@@ -311,11 +320,11 @@ class Plain:
         """
         if together.courses[begin] is None:
             return [], [], True
-        held, numbers, count = together.laid()
+        held, bytes_, numbers, count = together.laid(begin)
         if len(self._took) < 2 * count:
             self._took = ffi.new("uint32_t[]", 4 * count)
         added = lib.pugd_plain_add_many(
-            self._plain, held, numbers, begin, count, received_at, NEW_CONTEXTS_MAX, self._took, self._alone
+            self._plain, bytes_, numbers, count, received_at, NEW_CONTEXTS_MAX, self._took, self._alone
         )
         if not added:
             return [], [], bool(self._alone[0])

@@ -224,7 +224,8 @@ static void test_many(void)
         for (size_t begin = 0; begin < BODIES;) {
             int alone = -1;
             failing_of = rnd(3) ? 0 : 100;
-            size_t count = pugd_plain_add_many(many, bytes, said, begin, BODIES, NOW, EVENTS_MAX, took, &alone);
+            size_t count = pugd_plain_add_many(many, bytes + ends[begin], said + begin * PUGD_PLAIN_SAID_COUNT,
+                                               BODIES - begin, NOW, EVENTS_MAX, took, &alone);
             failing_of = 0;
             assert(begin + count <= BODIES);
             size_t before = pugd_plain_count(one);
