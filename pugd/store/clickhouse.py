@@ -32,9 +32,8 @@ import trio
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from pugd import tables
 from pugd.errors import StoreError, StoreRefusedError, StoreUnavailableError
-from pugd.store import migrate
+from pugd.store import migrate, needs
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -59,13 +58,6 @@ STREAM_BYTES = 256 * 1024
 """A piece of a streamed answer."""
 STREAMS = 2
 """Answers that are streamed at once, beside the readers."""
-NEEDED_SETTINGS = (*INSERT_SETTINGS, "insert_deduplication_token", "max_partitions_per_insert_block")
-TABLE_SETTINGS = ("fsync_after_insert = 1", "fsync_part_directory = 1")
-ENGINES = ("MergeTree", "ReplicatedMergeTree", "SharedMergeTree")
-"""Their merges keep every row."""
-PARTITIONS_MIN = 50
-"""What a block may touch (native/columns.h); a server that allows fewer an insert would refuse such blocks."""
-
 ENGINE_OPTIONS = {
     # Upper bounds of the embedded engine's caches and pools: its defaults are a server's (5 GiB for marks alone).
     "mark_cache_size": 256 << 20,
@@ -343,8 +335,8 @@ class Store:
                 first.database = self.database
                 self._version = str(first.server_version)
                 self._drain = first
-            _migrate(self._drain)
-            _check(self._drain)
+            migrate.apply(self._drain)
+            needs.check(self._drain, INSERT_SETTINGS)
 
     def _connect(self, database: str | None) -> Any:
         settings = READ_SETTINGS | {"max_threads": self._threads_max}
@@ -593,67 +585,6 @@ def _literal(value: object) -> str:
     if isinstance(value, int):
         return str(value)
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _migrate(client: Any) -> None:
-    client.command(migrate.RECORD)
-    applied = dict(client.query("select number, checksum from migrations").result_rows)
-    for migration in migrate.pending(migrate.migrations(), applied):
-        for statement in migration.statements:
-            client.command(statement)
-        client.command(
-            "insert into migrations select {number:UInt32}, {name:String}, {checksum:UInt32}, now64(3)",
-            {"number": migration.number, "name": migration.name, "checksum": migration.checksum},
-        )
-        log.info("applied ClickHouse migration %s", migration.name)
-
-
-def _check(client: Any) -> None:
-    """That what "kept" and "once" rest on exists here and holds.
-
-    raises   StoreError that names what is missing
-    """
-    found = client.query(
-        "select name, value, readonly from system.settings where name in {names:Array(String)}",
-        {"names": list(NEEDED_SETTINGS)},
-    ).result_rows
-    here = {name: (value, readonly) for name, value, readonly in found}
-    for name in NEEDED_SETTINGS:
-        if name not in here:
-            raise StoreError(f"this ClickHouse ({client.server_version}) has no setting {name}: it is too old")
-    for name, wanted in INSERT_SETTINGS.items():
-        value, readonly = here[name]
-        if readonly and value != str(wanted):
-            raise StoreError(f"ClickHouse fixes {name} to {value}, pugd needs {wanted}: mend the user's profile")
-    partitions = int(here["max_partitions_per_insert_block"][0])
-    if 0 < partitions < PARTITIONS_MIN:
-        raise StoreError(
-            f"ClickHouse allows an insert {partitions} partitions, pugd needs {PARTITIONS_MIN}: "
-            "raise max_partitions_per_insert_block in the user's profile"
-        )
-    engines = dict(
-        client.query("select name, engine_full from system.tables where database = currentDatabase()").result_rows
-    )
-    for table in tables.STORED:
-        made = engines.get(table.name, "")
-        engine = re.split(r"\W", made)[0]
-        if engine not in ENGINES:
-            raise StoreError(
-                f"ClickHouse table {table.name} is a {engine or 'table no more'}, under which rows may vanish: it must "
-                f"be one of {', '.join(ENGINES)}"
-            )
-        if re.search(r"non_replicated_deduplication_window = 0\b", made):
-            raise StoreError(
-                f"ClickHouse table {table.name} has `non_replicated_deduplication_window = 0`, without which an insert "
-                f"that a proxy sends twice is stored twice: alter table {table.name} modify setting "
-                "non_replicated_deduplication_window = 10000"
-            )
-        for setting in TABLE_SETTINGS:
-            if setting not in made:
-                raise StoreError(
-                    f"ClickHouse table {table.name} lacks `{setting}`, without which it may lose rows at a power "
-                    f"failure: alter table {table.name} modify setting {setting}"
-                )
 
 
 _NOT_UTF_8 = 117

@@ -1,20 +1,24 @@
 """The numbered files of migrations/: read, split into statements, and which of them are still to be applied.
 
 A migration is applied once, in order, and then recorded in the table `migrations` with a checksum of its text. Every
-statement may be repeated (`if not exists`), so two keepers that start at once on one server, or a crash between the
-statements and the record, do no harm. A recorded file that has changed since stops the start: what the tables hold is
-then no longer what the files say.
+statement may be repeated (`if not exists`), so a crash between the statements and the record does no harm, nor do two
+keepers that start at once on one server, but for 009: where events are stored already, both could copy them. A
+recorded file that has changed since stops the start: what the tables hold is then no longer what the files say.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import zlib
 from importlib.resources import files
+from typing import Any
 
 import msgspec
 
 from pugd.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 RECORD = """
 create table if not exists migrations (number UInt32, name String, checksum UInt32, applied_at DateTime64(3, 'UTC'))
@@ -69,3 +73,17 @@ def pending(every: list[Migration], applied: dict[int, int]) -> list[Migration]:
         if checksum != known[number].checksum and checksum not in FORMER.get(number, ()):
             raise StoreError(f"migration {known[number].name} has changed since it was applied: restore the file")
     return [migration for migration in every if migration.number not in applied]
+
+
+def apply(client: Any) -> None:
+    """What is still to be applied, in order; `client`: of clickhouse_connect. raises StoreError, and the client's."""
+    client.command(RECORD)
+    applied = dict(client.query("select number, checksum from migrations").result_rows)
+    for migration in pending(migrations(), applied):
+        for statement in migration.statements:
+            client.command(statement)
+        client.command(
+            "insert into migrations select {number:UInt32}, {name:String}, {checksum:UInt32}, now64(3)",
+            {"number": migration.number, "name": migration.name, "checksum": migration.checksum},
+        )
+        log.info("applied ClickHouse migration %s", migration.name)

@@ -29,7 +29,7 @@ async def test_migrations_are_recorded_and_applied_once():
     store = await opened_store()
     before = await store.query("select number, name, checksum, applied_at from migrations order by number")
     assert [row[:3] for row in before.rows] == [(m.number, m.name, m.checksum) for m in migrate.migrations()]
-    clickhouse._migrate(store._drain)
+    migrate.apply(store._drain)
     assert await store.query("select number, name, checksum, applied_at from migrations order by number") == before
 
 
